@@ -1,0 +1,195 @@
+"""The one base error and the errors that a caller can act on.
+
+Each class has a stable `code` (docs/reference/errors.md lists them). HTTP status codes are given to them in
+`overread.http.errors` and nowhere else; DICOM status codes in `overread.dicom.receive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class OverreadError(Exception):
+    """Something went wrong that can be named. `str(error)` is one sentence for a person."""
+
+    code: ClassVar[str] = "INTERNAL_ERROR"
+    #: Whether trying the same thing again later can succeed (network, queue, memory), see services.retry.
+    transient: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, remedy: str | None = None, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        #: What the reader can do about it, one sentence.
+        self.remedy = remedy
+        self.details: Mapping[str, Any] = details
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}" if self.remedy else self.message
+
+
+# --- input ------------------------------------------------------------------------------------------------
+
+
+class InvalidRequest(OverreadError):
+    """A request misses a parameter or has one that cannot be used."""
+
+    code = "INVALID_REQUEST"
+
+
+class InvalidDicom(OverreadError):
+    """Not DICOM, truncated, or without what every DICOM instance needs."""
+
+    code = "INVALID_DICOM"
+
+
+class NoPixelData(InvalidDicom):
+    """An image was expected and there are no pixels in it."""
+
+    code = "NO_PIXEL_DATA"
+
+
+class PixelDataMismatch(InvalidDicom):
+    """PixelData (7FE0,0010) is not as long as Rows, Columns, frames and bits say."""
+
+    code = "PIXEL_DATA_MISMATCH"
+
+
+class UnsupportedTransferSyntax(InvalidDicom):
+    """Kept as it came, but no installed decoder can read the pixels."""
+
+    code = "UNSUPPORTED_TRANSFER_SYNTAX"
+
+
+class UnsupportedPixels(InvalidDicom):
+    """Pixels that are there and whole, but of a kind no analyser can use (float, 1x1, constant)."""
+
+    code = "UNSUPPORTED_PIXELS"
+
+
+class UnsupportedModality(OverreadError):
+    """A modality that the product has no word for."""
+
+    code = "UNSUPPORTED_MODALITY"
+
+
+class TooLarge(OverreadError):
+    """An upload, archive or declared image larger than the installation allows."""
+
+    code = "TOO_LARGE"
+
+
+class UnsafeArchive(OverreadError):
+    """An archive that would unpack outside its folder, or into far more than its size (a bomb)."""
+
+    code = "UNSAFE_ARCHIVE"
+
+
+class UnsupportedFile(OverreadError):
+    """A file that is neither DICOM, ZIP, PNG nor JPEG."""
+
+    code = "UNSUPPORTED_FILE"
+
+
+# --- who ---------------------------------------------------------------------------------------------------
+
+
+class Unauthenticated(OverreadError):
+    code = "UNAUTHENTICATED"
+
+
+class Forbidden(OverreadError):
+    code = "FORBIDDEN"
+
+
+class TenantMismatch(Forbidden):
+    """X-Tenant-ID names another tenant than the token."""
+
+    code = "TENANT_MISMATCH"
+
+
+class UnknownSender(Forbidden):
+    """A DICOM peer that no tenant has registered."""
+
+    code = "UNKNOWN_SENDER"
+
+
+class RateLimited(OverreadError):
+    code = "RATE_LIMITED"
+    transient = True
+
+
+# --- not there, or not now --------------------------------------------------------------------------------
+
+
+class StudyNotFound(OverreadError):
+    code = "STUDY_NOT_FOUND"
+
+
+class AnalysisNotFound(OverreadError):
+    code = "ANALYSIS_NOT_FOUND"
+
+
+class NotFound(OverreadError):
+    code = "NOT_FOUND"
+
+
+class Conflict(OverreadError):
+    """The state does not allow it: cancelling a completed analysis, retrying one that runs."""
+
+    code = "CONFLICT"
+
+
+class DuplicateUid(Conflict):
+    """An instance with a known SOPInstanceUID and other pixels: quarantined, never overwritten."""
+
+    code = "DUPLICATE_UID"
+
+
+# --- processing -------------------------------------------------------------------------------------------
+
+
+class InferenceError(OverreadError):
+    code = "INFERENCE_ERROR"
+
+
+class ModelOutOfMemory(InferenceError):
+    code = "MODEL_OUT_OF_MEMORY"
+    transient = True
+
+
+class ModelTimeout(InferenceError):
+    code = "PROCESSING_TIMEOUT"
+    transient = True
+
+
+class InvalidPackage(OverreadError):
+    """A model package that lacks what a card must say, or is not what its sha256 says."""
+
+    code = "INVALID_MODEL_PACKAGE"
+
+
+class StoreUnavailable(OverreadError):
+    """The database cannot be reached just now."""
+
+    code = "DATABASE_UNAVAILABLE"
+    transient = True
+
+
+class ObjectMissing(OverreadError):
+    """An indexed object is not in the object store."""
+
+    code = "OBJECT_MISSING"
+
+
+class StorageFull(OverreadError):
+    """No room on disk: nothing was acknowledged."""
+
+    code = "STORAGE_FULL"
+    transient = True
+
+
+class SetupError(OverreadError):
+    """The installation cannot start: port taken, no write right, disk full. One clear sentence."""
+
+    code = "SETUP_ERROR"

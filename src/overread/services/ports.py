@@ -1,0 +1,336 @@
+"""What the use cases need from outside. `store`, `dicom` and `inference` implement it; `bootstrap` wires it.
+
+Every method that touches data works for one tenant: a `UnitOfWork` is one transaction of one tenant's own database login.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Protocol, Self
+from uuid import UUID
+
+from overread.domain.analysis import AnalysisOutcome, AnalysisStatus
+from overread.domain.image import ImageInstance
+from overread.domain.modality import Modality
+from overread.domain.priority import Level
+from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, StoredInstance, TenantId
+
+
+class ObjectStore(Protocol):
+    """Bytes by key. `put` returns only after they are durable (fsynced, or acknowledged by S3)."""
+
+    def put(self, tenant: TenantId, key: str, data: bytes | memoryview) -> None:
+        """Raises `StorageFull`."""
+        ...
+
+    def get(self, tenant: TenantId, key: str) -> bytes:
+        """Raises `ObjectMissing`."""
+        ...
+
+    def exists(self, tenant: TenantId, key: str) -> bool: ...
+
+
+class DicomParser(Protocol):
+    """`overread.dicom.read`."""
+
+    def index(self, data: bytes | memoryview, *, name: str) -> InstanceRecord:
+        """What the index keeps. `name` is the file's, for messages. Raises `InvalidDicom`."""
+        ...
+
+    def image(self, data: bytes, *, name: str) -> ImageInstance:
+        """Header and decoded first frame. Raises `InvalidDicom` and its subclasses."""
+        ...
+
+
+class SrWriter(Protocol):
+    """`overread.dicom.sr`."""
+
+    def write(self, report: SrRequest) -> bytes:
+        """A TID 1500 Comprehensive 3D SR as a DICOM file."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SrRequest:
+    """What an SR is made of."""
+
+    analysis_id: UUID
+    outcome: AnalysisOutcome
+    #: One file per image of the study that the report refers to (patient and study attributes are copied from it).
+    evidence: Sequence[bytes]
+    sop_instance_uid: str
+    series_instance_uid: str
+    completed_at: datetime
+    #: Each finding's tracking UID (112040, DCM), by finding id: stable over revisions.
+    tracking_uids: Mapping[UUID, str]
+
+
+# --- rows -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRow:
+    """A study as the index has it."""
+
+    id: UUID
+    study_instance_uid: str
+    patient_id: str
+    issuer_of_patient_id: str
+    patient_name: str
+    patient_birth_date: str
+    patient_sex: str
+    accession_number: str
+    study_description: str
+    study_datetime: datetime | None
+    #: The wire's modality, from the study's image series.
+    modality: Modality | None
+    #: DICOM modalities in the study.
+    dicom_modalities: tuple[str, ...]
+    body_part: str | None
+    #: Counts images that can be analysed, from 1; grows with each late instance.
+    revision: int
+    instance_count: int
+    image_count: int
+    received_first: datetime
+    received_last: datetime
+    queue_priority: Level
+    #: More than one patient in one study: analysed per image, shown with a warning.
+    patient_conflict: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisRow:
+    """An analysis as the database has it; `outcome` only once completed."""
+
+    id: UUID
+    study: StudyRow
+    revision: int
+    status: AnalysisStatus
+    modality: Modality | None
+    #: The higher of queue priority and urgency: what the wire calls `priority`.
+    priority: Level
+    queue_priority: Level
+    urgency: Level | None
+    #: Why the study stands where it stands, one line.
+    reason: str
+    requested_by: str
+    requested_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    processing_ms: int | None
+    model_version: str
+    error_code: str | None
+    error_message: str | None
+    attempts: int
+    superseded: bool
+    sr_object_key: str | None
+    outcome: AnalysisOutcome | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisFilter:
+    """Filters of GET /api/image-analysis; None means any."""
+
+    patient_id: str | None = None
+    modality: Modality | None = None
+    status: AnalysisStatus | None = None
+    priority: Level | None = None
+    date_from: datetime | None = None
+    date_to: datetime | None = None
+    #: Free text over patient name, id, accession number, description.
+    text: str | None = None
+    #: Whether analyses of an older revision of a study are listed too.
+    with_superseded: bool = True
+    page: int = 1
+    limit: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserRow:
+    """Who may log in."""
+
+    id: UUID
+    tenant: TenantId
+    name: str
+    display_name: str
+    role: str
+    password_hash: str
+    disabled: bool
+
+
+# --- one transaction ---------------------------------------------------------------------------------------
+
+
+class StudyRepository(Protocol):
+    """Studies, series and instances of the unit of work's tenant."""
+
+    def lock_study(self, study_instance_uid: str) -> None:
+        """Serialise writers of one study until the transaction ends."""
+        ...
+
+    def file_instance(self, record: InstanceRecord, object_key: str, sender: Sender, now: datetime) -> Filed:
+        """Index one instance, idempotently; see `ReceiveOutcome`. Never overwrites."""
+        ...
+
+    def get(self, study_id: UUID) -> StudyRow | None: ...
+
+    def find(self, study_id_or_uid: str) -> StudyRow | None:
+        """By our id or by StudyInstanceUID (0020,000D)."""
+        ...
+
+    def instances(self, study_id: UUID) -> tuple[StoredInstance, ...]:
+        """All current instances, sorted by series number, instance number, UID."""
+        ...
+
+    def due_for_assembly(self, now: datetime, limit: int) -> tuple[StudyRow, ...]:
+        """Studies whose newest revision has no analysis and whose quiet period is over, oldest first."""
+        ...
+
+    def raise_queue_priority(self, study_id: UUID, level: Level) -> None:
+        """Never lowers."""
+        ...
+
+    def record_rejection(self, code: str, message: str, sender: Sender, object_key: str | None, now: datetime) -> None:
+        """Keep what was refused and why, where an admin can see it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filed:
+    """What `file_instance` did."""
+
+    outcome: ReceiveOutcome
+    study_id: UUID
+    #: The study's revision after it; unchanged for duplicates.
+    revision: int
+    #: Whether this instance makes the study's images differ from the last revision (a new image came).
+    new_image: bool
+    modality: Modality | None
+
+
+class AnalysisRepository(Protocol):
+    """Analyses, findings and what belongs to them."""
+
+    def create(
+        self,
+        analysis_id: UUID,
+        study: StudyRow,
+        *,
+        requested_by: str,
+        queue_priority: Level,
+        now: datetime,
+    ) -> bool:
+        """A pending analysis of the study's present revision. False if that revision already has a live one.
+
+        Analyses of older revisions that are still pending are cancelled; completed ones become superseded.
+        """
+        ...
+
+    def get(self, analysis_id: UUID) -> AnalysisRow | None: ...
+
+    def latest_for_study(self, study_id: UUID) -> AnalysisRow | None: ...
+
+    def search(self, flt: AnalysisFilter) -> tuple[tuple[AnalysisRow, ...], int]:
+        """One page, and the total. Critical first, then urgent, then older first, as the worklist stands."""
+        ...
+
+    def claim(self, analysis_id: UUID, now: datetime) -> AnalysisRow | None:
+        """pending or (stalled) processing -> processing. None if it is final or superseded."""
+        ...
+
+    def save_triage(self, analysis_id: UUID, urgency: Level, reason: str) -> None:
+        """Urgency upwards only, before the rest of the result is there."""
+        ...
+
+    def complete(self, analysis_id: UUID, outcome: AnalysisOutcome, now: datetime, processing_ms: int) -> bool:
+        """processing -> completed with its findings. False if it was cancelled or completed meanwhile."""
+        ...
+
+    def fail(self, analysis_id: UUID, code: str, message: str, now: datetime) -> bool: ...
+
+    def back_to_pending(self, analysis_id: UUID, code: str, message: str) -> None:
+        """After a transient error: it waits for its next attempt, and says why."""
+        ...
+
+    def cancel(self, analysis_id: UUID, now: datetime) -> AnalysisStatus | None:
+        """The status after it; None if there is no such analysis. Raises `Conflict` if completed or failed."""
+        ...
+
+    def reopen(self, analysis_id: UUID, now: datetime) -> bool:
+        """failed or cancelled -> pending (Retry). False in any other state."""
+        ...
+
+    def attach_sr(self, analysis_id: UUID, object_key: str) -> None: ...
+
+    def typical_seconds(self, modality: Modality | None, default: float) -> float:
+        """Median processing time of the last analyses of this modality, in seconds; `default` if none."""
+        ...
+
+    def waiting_before(self, queue_priority: Level) -> int:
+        """How many pending or running analyses would run before a new one of this priority."""
+        ...
+
+
+class JobQueue(Protocol):
+    """Enqueues inside the transaction. Jobs carry opaque ids only."""
+
+    def enqueue(
+        self, task: str, args: Mapping[str, str], *, priority: int, lock: str | None = None, delay_s: float = 0.0
+    ) -> None: ...
+
+
+class EventSink(Protocol):
+    """Announces changes to listening pages when the transaction commits (ids only)."""
+
+    def publish(self, kind: str, ids: Mapping[str, str]) -> None: ...
+
+
+class AuditTrail(Protocol):
+    """Who did what to which study."""
+
+    def record(self, action: str, *, actor: str, study_id: UUID | None = None, **facts: Any) -> None: ...
+
+
+class UserRepository(Protocol):
+    def by_name(self, name: str) -> UserRow | None: ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction of one tenant. Commits when the block ends well, else rolls back."""
+
+    tenant: TenantId
+    studies: StudyRepository
+    analyses: AnalysisRepository
+    jobs: JobQueue
+    events: EventSink
+    audit: AuditTrail
+    users: UserRepository
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Database(Protocol):
+    """Opens units of work."""
+
+    def unit(self, tenant: TenantId) -> UnitOfWork:
+        """Raises `StoreUnavailable` on entry if the database cannot be reached."""
+        ...
+
+
+class SenderDirectory(Protocol):
+    """Which tenant a DICOM peer speaks for."""
+
+    def tenant_of(self, *, called_ae: str, calling_ae: str, address: str, certificate_sha256: str | None) -> TenantId:
+        """Raises `UnknownSender`: a called AE title alone is no identity."""
+        ...
+
+
+class Clock(Protocol):
+    def __call__(self) -> datetime: ...
