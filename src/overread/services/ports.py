@@ -1,11 +1,12 @@
 """What the use cases need from outside. `store`, `dicom` and `inference` implement it; `bootstrap` wires it.
 
-Every method that touches data works for one tenant: a `UnitOfWork` is one transaction of one tenant's own database login.
+Every method that touches data works for one tenant: a `UnitOfWork` is one transaction of one tenant's own login.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -329,6 +330,23 @@ class SenderDirectory(Protocol):
 
     def tenant_of(self, *, called_ae: str, calling_ae: str, address: str, certificate_sha256: str | None) -> TenantId:
         """Raises `UnknownSender`: a called AE title alone is no identity."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something changed: ids only, never a patient's data."""
+
+    #: "analysis" or "study".
+    kind: str
+    ids: Mapping[str, str]
+
+
+class EventSource(Protocol):
+    """Hands committed events to listening pages."""
+
+    def subscribe(self, tenant: TenantId) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Events of one tenant from now on; an event may be lost when the database restarts, so pages reload then."""
         ...
 
 
