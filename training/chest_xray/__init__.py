@@ -1,0 +1,1 @@
+"""The chest radiograph model: `python -m training.chest_xray`."""
