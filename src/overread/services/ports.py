@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -128,7 +128,11 @@ class AnalysisRow:
     attempts: int
     superseded: bool
     sr_object_key: str | None
+    #: Proof of the present claim while processing; whoever was claimed away cannot save.
+    claim: UUID | None = None
     outcome: AnalysisOutcome | None = None
+    #: Tracking UID (112040, DCM) of each finding.
+    tracking_uids: Mapping[UUID, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,12 +169,20 @@ class UserRow:
 # --- one transaction ---------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """An object that was refused or quarantined."""
+
+    code: str
+    message: str
+    sender: Sender
+    received_at: datetime
+    object_key: str | None = None
+    file_sha256: str | None = None
+
+
 class StudyRepository(Protocol):
     """Studies, series and instances of the unit of work's tenant."""
-
-    def lock_study(self, study_instance_uid: str) -> None:
-        """Serialise writers of one study until the transaction ends."""
-        ...
 
     def file_instance(self, record: InstanceRecord, object_key: str, sender: Sender, now: datetime) -> Filed:
         """Index one instance, idempotently; see `ReceiveOutcome`. Never overwrites."""
@@ -186,8 +198,12 @@ class StudyRepository(Protocol):
         """All current instances, sorted by series number, instance number, UID."""
         ...
 
-    def due_for_assembly(self, now: datetime, limit: int) -> tuple[StudyRow, ...]:
-        """Studies whose newest revision has no analysis and whose quiet period is over, oldest first."""
+    def waiting_for_assembly(self, limit: int) -> tuple[WaitingStudy, ...]:
+        """Studies with instances that no revision covers yet, longest waiting first."""
+        ...
+
+    def assemble(self, study_id: UUID) -> StudyRow:
+        """Close the present set of instances as a new revision if an image came; lock the study until commit."""
         ...
 
     def raise_queue_priority(self, study_id: UUID, level: Level) -> None:
@@ -200,33 +216,47 @@ class StudyRepository(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WaitingStudy:
+    """A study with instances that no revision covers yet."""
+
+    study_id: UUID
+    last_received: datetime
+    #: The longest-waiting modality of the new images (CT before CR); None if none is an image of a known one.
+    modality: Modality | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Filed:
-    """What `file_instance` did."""
+    """What became of an instance."""
 
     outcome: ReceiveOutcome
-    study_id: UUID
-    #: The study's revision after it; unchanged for duplicates.
-    revision: int
-    #: Whether this instance makes the study's images differ from the last revision (a new image came).
+    study_id: UUID | None
+    #: Whether a new image came, so that the study needs a new revision.
     new_image: bool
     modality: Modality | None
+    #: For quarantined ones: what was wrong, one sentence.
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Created:
+    """What `AnalysisRepository.create` did."""
+
+    analysis_id: UUID
+    #: False: a live analysis was there already and covers the study's present revision.
+    created: bool
 
 
 class AnalysisRepository(Protocol):
     """Analyses, findings and what belongs to them."""
 
     def create(
-        self,
-        analysis_id: UUID,
-        study: StudyRow,
-        *,
-        requested_by: str,
-        queue_priority: Level,
-        now: datetime,
-    ) -> bool:
-        """A pending analysis of the study's present revision. False if that revision already has a live one.
+        self, study: StudyRow, *, requested_by: str, queue_priority: Level, now: datetime, analysis_id: UUID
+    ) -> Created:
+        """A pending analysis of the study's present revision, or the live one that will cover it anyway.
 
-        Analyses of older revisions that are still pending are cancelled; completed ones become superseded.
+        A pending analysis of an older revision is moved to the present one (its job has not started); a running one is
+        marked superseded, and so are finished ones. What urgency they had is kept: nothing automatic lowers it.
         """
         ...
 

@@ -1,0 +1,86 @@
+"""Settings of an installation: environment variables that start with OVERREAD_, or a `.env` file."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from overread.domain.errors import SetupError
+
+
+class Settings(BaseSettings):
+    """Every knob, with a default that suits a first run on a laptop."""
+
+    model_config = SettingsConfigDict(env_prefix="OVERREAD_", env_file=".env", extra="ignore", frozen=True)
+
+    #: Where everything lives that the installation keeps: database, objects, keys, logs.
+    state: Path = Field(default=Path(".state"))
+    #: An external PostgreSQL (owner's URL, may create roles and schemas); empty: the embedded one under `state`.
+    database_url: str = ""
+    #: The same server without pgbouncer, for LISTEN (worker, pages).
+    database_direct_url: str = ""
+    #: Object store: a folder, or an S3 URL (s3://bucket/prefix).
+    objects_url: str = ""
+    #: More model packages, beside those that ship.
+    models: Path | None = None
+
+    http_host: str = "127.0.0.1"
+    http_port: int = 8080
+    dicom_host: str = "127.0.0.1"
+    dicom_port: int = 11112
+    #: Receiver processes that share the DICOM port.
+    receivers: int = 2
+    #: Jobs that one worker process runs at a time.
+    concurrency: int = 2
+    #: Threads that a model may use; 0: all cores.
+    model_threads: int = 0
+    #: MiB of memory that a model's process may take.
+    model_memory_mib: int = 4096
+    #: Seconds that one model run may take.
+    model_timeout_s: float = 120.0
+
+    upload_limit_mib: int = 4096
+    #: Seconds of validity of a log-in.
+    token_seconds: int = 8 * 3600
+    uid_root: str = "2.25"
+    #: Multiplies the quiet periods of assembly (tests, demo).
+    quiet_factor: float = 1.0
+    log_level: str = "INFO"
+
+    @property
+    def state_dir(self) -> Path:
+        """`state`, absolute."""
+        return self.state.expanduser().absolute()
+
+    def prepare_state(self) -> Path:
+        """Create the state folder, 0700. Raises `SetupError` in one clear sentence."""
+        folder = self.state_dir
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            probe = folder / ".write-test"
+            probe.write_bytes(b"overread" * 512)
+            probe.unlink()
+        except OSError as error:
+            raise SetupError(
+                f"Cannot write to the state folder {folder}: {error.strerror or error}.",
+                remedy="Free some space, give this user write rights, or set OVERREAD_STATE to another folder.",
+            ) from error
+        return folder
+
+    def secret(self) -> bytes:
+        """The installation's master secret, 32 bytes: made once, kept 0600 in the state folder."""
+        path = self.prepare_state() / "secret.key"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return bytes.fromhex(path.read_text().strip())
+        with os.fdopen(descriptor, "w") as handle:
+            handle.write(secrets.token_hex(32))
+            handle.flush()
+            os.fsync(handle.fileno())
+        return bytes.fromhex(path.read_text().strip())

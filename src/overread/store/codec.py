@@ -1,0 +1,37 @@
+"""Domain values to JSON columns and back."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+
+def dumps(value: Any) -> bytes:
+    """JSON for a jsonb parameter."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def loads(data: str | bytes) -> Any:
+    """JSON of a jsonb column."""
+    return orjson.loads(data)
+
+
+@cache
+def adapter(kind: type[T]) -> TypeAdapter[T]:
+    """The (cached) reader and writer of a domain dataclass."""
+    return TypeAdapter(kind)
+
+
+def to_json(value: Any) -> Any:
+    """A frozen domain dataclass as plain JSON types."""
+    return adapter(type(value)).dump_python(value, mode="json")
+
+
+def from_json(kind: type[T], value: Any) -> T:
+    """Back again. Raises pydantic's ValidationError if a column holds what the code does not know."""
+    return adapter(kind).validate_python(value)

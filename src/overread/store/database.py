@@ -1,0 +1,126 @@
+"""Units of work on PostgreSQL: one transaction of one tenant's own log-in."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+import structlog
+from psycopg.conninfo import make_conninfo
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+
+from overread.domain.errors import StoreUnavailable
+from overread.domain.study import TenantId
+from overread.store import roles
+from overread.store.codec import dumps, loads
+from overread.store.queue import TransactionalQueue
+from overread.store.repositories.analyses import Analyses
+from overread.store.repositories.audit import Audit
+from overread.store.repositories.events import Events
+from overread.store.repositories.studies import Studies
+from overread.store.repositories.users import Users
+
+log = structlog.get_logger(__name__)
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+_POOLS_KEPT = 32
+_POOL_WAIT_S = 5.0
+
+
+class Postgres:
+    """Implements `services.ports.Database`. Small lazy pools, one per tenant; the least recently used one is closed."""
+
+    def __init__(self, conninfo: str, secret: bytes, *, pool_size: int = 6) -> None:
+        """`conninfo` names the server and database; user and password are set per tenant."""
+        self._conninfo = conninfo
+        self._secret = secret
+        self._pool_size = pool_size
+        self._pools: OrderedDict[TenantId, ConnectionPool[Connection]] = OrderedDict()
+        self._lock = threading.Lock()
+        set_json_dumps(dumps)
+        set_json_loads(loads)
+
+    def unit(self, tenant: TenantId) -> PostgresUnit:
+        """One transaction of this tenant; raises `StoreUnavailable` on entry if there is no server."""
+        return PostgresUnit(self._pool(tenant), tenant)
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            pools, self._pools = list(self._pools.values()), OrderedDict()
+        for pool in pools:
+            pool.close()
+
+    def login(self, role: str) -> str:
+        """Connection string of another log-in (`roles.DOOR`, `roles.WORKER`) on the same server."""
+        return make_conninfo(self._conninfo, user=role, password=roles.password(self._secret, role))
+
+    def _pool(self, tenant: TenantId) -> ConnectionPool[Connection]:
+        with self._lock:
+            pool = self._pools.get(tenant)
+            if pool is None:
+                pool = ConnectionPool(
+                    self.login(roles.tenant_role(tenant)),
+                    min_size=0,
+                    max_size=self._pool_size,
+                    max_idle=300.0,
+                    reconnect_timeout=_POOL_WAIT_S,
+                    num_workers=1,
+                    check=ConnectionPool.check_connection,
+                    open=True,
+                    name=roles.tenant_role(tenant),
+                )
+                self._pools[tenant] = pool
+            self._pools.move_to_end(tenant)
+            stale = self._pools.popitem(last=False)[1] if len(self._pools) > _POOLS_KEPT else None
+        if stale is not None:
+            stale.close()
+        return pool
+
+
+class PostgresUnit:
+    """Implements `services.ports.UnitOfWork`."""
+
+    def __init__(self, pool: ConnectionPool[Connection], tenant: TenantId) -> None:
+        self._pool = pool
+        self._connection: Connection | None = None
+        self.tenant = tenant
+
+    def __enter__(self) -> Self:
+        try:
+            connection = self._pool.getconn(timeout=_POOL_WAIT_S)
+        except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
+            raise StoreUnavailable("The database cannot be reached just now.", remedy="Try again shortly.") from error
+        self._connection = connection
+        self.studies = Studies(connection)
+        self.analyses = Analyses(connection)
+        self.jobs = TransactionalQueue(connection)
+        self.events = Events(connection)
+        self.audit = Audit(connection)
+        self.users = Users(connection, self.tenant)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            if kind is None:
+                connection.commit()
+            elif not connection.closed:
+                connection.rollback()
+        except psycopg.OperationalError as failure:
+            if kind is None:
+                raise StoreUnavailable("The database went away; nothing was saved.") from failure
+            log.warning("rollback failed", tenant=self.tenant.slug)
+        finally:
+            self._pool.putconn(connection)
+        if isinstance(error, psycopg.OperationalError):
+            raise StoreUnavailable("The database went away; nothing was saved.") from error

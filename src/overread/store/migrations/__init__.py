@@ -1,0 +1,1 @@
+"""Alembic revisions in two lines: `shared` (tenants, senders, the queue's door) and `tenant` (one schema each)."""

@@ -1,0 +1,211 @@
+"""Bytes by key: a folder of this machine, or S3 by URL. Both implement `services.ports.ObjectStore`.
+
+A key is a path of one to eight segments of `A-Z a-z 0-9 . _ -` joined by `/`, at most 200 characters, and no segment
+starts with a dot: so no key can leave its tenant's folder, and none needs escaping on disk or on S3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from overread.domain.errors import InvalidRequest, ObjectMissing, SetupError, StorageFull, StoreUnavailable
+from overread.domain.study import TenantId
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore as ObstoreStore
+
+    from overread.services.ports import ObjectStore
+
+MAX_KEY_LENGTH = 200
+_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*){0,7}")
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def check_key(key: str) -> str:
+    """`key` itself. Raises `InvalidRequest` if it could name anything but an object of its tenant."""
+    if len(key) > MAX_KEY_LENGTH or not _KEY.fullmatch(key):
+        raise InvalidRequest(f"Not an object key: {key[:80]!r}.")
+    return key
+
+
+class LocalObjects:
+    """Objects as files of one folder: `root/tenant/SHARD/key`, with `/` in the key written as `~`.
+
+    Why not obstore's `LocalStore`: its `put` writes and renames but never calls fsync (seen with strace, 0.12.1), so
+    a power cut after the acknowledgement would lose the object. Here `put` writes a temporary file in the same folder,
+    fsyncs it, renames it over the key and fsyncs the folder, in this order: after it returns, the object survives a
+    crash of the machine; before, the key holds either nothing or the older bytes, never a part.
+
+    Files are 0600 and folders 0700. The shard is the first byte of sha256(key), so a tenant has 256 folders at most,
+    which are made once and not with each study (a new folder costs two more fsyncs). Safe for many threads and
+    processes: two writers of one key both win, with the later bytes. Leftovers of a crash start with `.put-`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Raises `SetupError` if the folder cannot be made or written."""
+        self.root = root.absolute()
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.chmod(0o700)
+        except OSError as error:
+            raise SetupError(
+                f"Cannot write objects to {self.root}: {error.strerror or error}.",
+                remedy="Free some space, give this user write rights, or set OVERREAD_OBJECTS_URL to another place.",
+            ) from error
+        self._made: set[Path] = set()
+        self._lock = threading.Lock()
+
+    def path(self, tenant: TenantId, key: str) -> Path:
+        """Where the object lies, or would lie. Raises `InvalidRequest`."""
+        shard = hashlib.sha256(check_key(key).encode()).hexdigest()[:2]
+        return self.root / tenant.slug / shard / key.replace("/", "~")
+
+    def put(self, tenant: TenantId, key: str, data: bytes | memoryview) -> None:
+        """Store durably; again with the same bytes changes nothing. Raises `StorageFull`, `InvalidRequest`."""
+        target = self.path(tenant, key)
+        try:
+            try:
+                self._folder(target.parent)
+                _write(target, data)
+            except FileNotFoundError:  # somebody removed a folder that we had made
+                self._made.clear()
+                self._folder(target.parent)
+                _write(target, data)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise StorageFull(
+                    "No room for the object: nothing was kept.", remedy=f"Free space on the disk of {self.root}."
+                ) from error
+            raise
+
+    def get(self, tenant: TenantId, key: str) -> bytes:
+        """Raises `ObjectMissing`, `InvalidRequest`."""
+        try:
+            return self.path(tenant, key).read_bytes()
+        except FileNotFoundError as error:
+            raise ObjectMissing(f"The object {key} is not in the object store.") from error
+
+    def exists(self, tenant: TenantId, key: str) -> bool:
+        return self.path(tenant, key).is_file()
+
+    def _folder(self, folder: Path) -> None:
+        """Make `root/tenant/shard`, each durable in its parent."""
+        if folder in self._made:
+            return
+        with self._lock:
+            for part in (folder.parent, folder):
+                with contextlib.suppress(FileExistsError):
+                    part.mkdir(mode=0o700)
+                _sync_folder(part.parent)
+            self._made.add(folder)
+
+
+def _write(target: Path, data: bytes | memoryview) -> None:
+    temporary = target.parent / f".put-{secrets.token_hex(8)}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            left = memoryview(data).cast("B")
+            while left:
+                left = left[os.write(descriptor, left) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.rename(target)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class S3Objects:
+    """Objects in a bucket, `PREFIX/tenant/key`, through obstore; `put` returns when the service acknowledged it."""
+
+    def __init__(self, store: ObstoreStore) -> None:
+        self._store = store
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> S3Objects:
+        """`s3://bucket/prefix` (or gs://, az://, memory:///). Credentials come from the usual AWS_* variables.
+
+        `options` are obstore's, e.g. `endpoint="http://127.0.0.1:9000", allow_http=True` for another S3 server.
+        Raises `SetupError` for a URL that obstore does not know.
+        """
+        from obstore.exceptions import BaseError
+        from obstore.store import from_url
+
+        try:
+            return cls(from_url(url, **options))
+        except (BaseError, ValueError) as error:
+            raise SetupError(f"OVERREAD_OBJECTS_URL is not a usable address: {_first_line(error)}.") from error
+
+    def put(self, tenant: TenantId, key: str, data: bytes | memoryview) -> None:
+        """Raises `StoreUnavailable`, `InvalidRequest`."""
+        import obstore
+
+        with _translated(key):
+            obstore.put(self._store, _s3_path(tenant, key), data)
+
+    def get(self, tenant: TenantId, key: str) -> bytes:
+        """Raises `ObjectMissing`, `StoreUnavailable`, `InvalidRequest`."""
+        import obstore
+
+        with _translated(key):
+            return bytes(obstore.get(self._store, _s3_path(tenant, key)).bytes())
+
+    def exists(self, tenant: TenantId, key: str) -> bool:
+        """Raises `StoreUnavailable`, `InvalidRequest`."""
+        import obstore
+
+        try:
+            with _translated(key):
+                obstore.head(self._store, _s3_path(tenant, key))
+        except ObjectMissing:
+            return False
+        return True
+
+
+def _s3_path(tenant: TenantId, key: str) -> str:
+    return f"{tenant.slug}/{check_key(key)}"
+
+
+class _translated(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a verb at its use
+    """obstore's errors as ours. Its messages carry a debug dump after the first line, which is left out."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from obstore.exceptions import BaseError
+
+        if isinstance(error, FileNotFoundError):  # obstore raises the built-in one
+            raise ObjectMissing(f"The object {self._key} is not in the object store.") from error
+        if isinstance(error, (BaseError, OSError)):
+            raise StoreUnavailable(f"The object store cannot be reached: {_first_line(error)}.") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def open_objects(url: str, default_folder: Path) -> ObjectStore:
+    """The object store that a setting names: an address with `://`, a folder, or (empty) `default_folder`."""
+    if "://" in url and not url.startswith("file://"):
+        return S3Objects.from_url(url)
+    return LocalObjects(Path(url.removeprefix("file://")) if url else default_folder)
