@@ -1,0 +1,90 @@
+"""The FastAPI application around the routers of `api` and `web`, which `bootstrap` hands in:
+
+    app = create_app(
+        services, routers=[*overread.api.ROUTERS, *overread.web.ROUTERS], error_page=overread.web.error_page
+    )
+    app.mount("/static", overread.web.STATIC)
+
+Layers of a request, outermost first: security headers, last resort (500), gzip, size limit, then errors and routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from starlette.middleware.gzip import GZipMiddleware
+
+from overread.domain.texts import DISCLAIMER
+from overread.http import errors
+from overread.http.auth import Limiters
+from overread.http.limits import BodyLimit, RateLimiter
+from overread.http.security import SecurityHeaders
+from overread.http.wiring import Services
+
+UPLOAD_PATH = "/api/studies"
+
+
+class ErrorResponse(BaseModel):
+    """The specification's error format."""
+
+    #: One sentence for a person.
+    error: str
+    #: Stable; docs/reference/errors.md lists all.
+    code: str
+    details: dict[str, Any] | None = None
+    timestamp: str
+    analysisId: str | None = None  # noqa: N815 - the wire's word
+
+
+def create_app(
+    services: Services,
+    *,
+    routers: Sequence[APIRouter] = (),
+    error_page: errors.ErrorPage | None = None,
+) -> FastAPI:
+    """The application. `error_page` makes HTML of errors for addresses that people look at."""
+    settings = services.settings
+    app = FastAPI(
+        title="Overread",
+        version=settings.version,
+        description=DISCLAIMER,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+        responses={status: {"model": ErrorResponse} for status in (400, 401, 403, 404, 429, 500, 503)},
+    )
+    app.state.services = services
+    app.state.error_page = error_page
+    app.state.limiters = Limiters(
+        api=RateLimiter(settings.api_per_minute), login=RateLimiter(settings.login_per_minute)
+    )
+    errors.install(app)
+    app.add_middleware(
+        BodyLimit,
+        limit_for=lambda path: settings.max_upload_bytes if path == UPLOAD_PATH else settings.max_body_bytes,
+    )
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
+    app.add_middleware(errors.LastResort, api=app)
+    app.add_middleware(SecurityHeaders, https=settings.cookie_secure)
+    for router in routers:
+        app.include_router(router)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's schema without its 422: what does not fit is 400 here."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                operation.get("responses", {}).pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schema.get("components", {}).get("schemas", {}).pop(name, None)
+        app.openapi_schema = schema
+    return app.openapi_schema
