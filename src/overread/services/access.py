@@ -40,6 +40,8 @@ class Role(StrEnum):
     ADMIN = "admin"
     #: Of the installation: machines and models. Sees no patient data.
     OPERATOR = "operator"
+    #: A machine of the hospital: a RIS, a script.
+    SERVICE = "service"
 
 
 class Permission(StrEnum):
@@ -59,6 +61,7 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.TECHNICIAN: _CLINICAL,
     Role.ADMIN: _CLINICAL | {Permission.SEE_REJECTED, Permission.SEE_SYSTEM},
     Role.OPERATOR: frozenset({Permission.SEE_SYSTEM}),
+    Role.SERVICE: _CLINICAL,
 }
 
 

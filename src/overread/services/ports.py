@@ -210,8 +210,12 @@ class StudyRepository(Protocol):
         """Never lowers."""
         ...
 
-    def record_rejection(self, code: str, message: str, sender: Sender, object_key: str | None, now: datetime) -> None:
-        """Keep what was refused and why, where an admin can see it."""
+    def record_rejection(self, rejection: Rejection) -> None:
+        """Keep what was refused and why, where an admin can see it; the same file twice is one entry."""
+        ...
+
+    def rejections(self, limit: int) -> tuple[Rejection, ...]:
+        """Newest first."""
         ...
 
 
@@ -276,8 +280,10 @@ class AnalysisRepository(Protocol):
         """Urgency upwards only, before the rest of the result is there."""
         ...
 
-    def complete(self, analysis_id: UUID, outcome: AnalysisOutcome, now: datetime, processing_ms: int) -> bool:
-        """processing -> completed with its findings. False if it was cancelled or completed meanwhile."""
+    def complete(
+        self, analysis_id: UUID, claim: UUID, outcome: AnalysisOutcome, now: datetime, processing_ms: int
+    ) -> bool:
+        """processing -> completed with its findings. False if it was cancelled, or claimed by another, meanwhile."""
         ...
 
     def fail(self, analysis_id: UUID, code: str, message: str, now: datetime) -> bool: ...

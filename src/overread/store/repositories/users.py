@@ -49,6 +49,8 @@ class Users:
             "SELECT id, name, display_name, role, password_hash, disabled FROM users ORDER BY name"
         ).fetchall()
         return tuple(
-            UserRow(id=r[0], tenant=self._tenant, name=r[1], display_name=r[2], role=r[3], password_hash=r[4], disabled=r[5])
+            UserRow(
+                id=r[0], tenant=self._tenant, name=r[1], display_name=r[2], role=r[3], password_hash=r[4], disabled=r[5]
+            )
             for r in rows
         )

@@ -94,7 +94,8 @@ CREATE TABLE image_analyses (
     status                  text NOT NULL CHECK (status IN ('pending','processing','completed','failed','cancelled')),
     queue_priority          smallint NOT NULL,
     urgency                 smallint,
-    priority                smallint NOT NULL GENERATED ALWAYS AS (greatest(queue_priority, coalesce(urgency, 0))) STORED,
+    priority                smallint NOT NULL
+                            GENERATED ALWAYS AS (greatest(queue_priority, coalesce(urgency, 0))) STORED,
     reason                  text NOT NULL DEFAULT '',
     requested_by            text NOT NULL,
     requested_at            timestamptz NOT NULL,

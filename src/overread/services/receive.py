@@ -1,0 +1,64 @@
+"""Receive one instance, from a DICOM peer or an upload: object on disk first, then the index, then the caller may
+acknowledge. Nothing is acknowledged that a crash could lose, and nothing that came is ever overwritten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from overread.domain.errors import OverreadError
+from overread.domain.modality import quiet_period
+from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, TenantId
+from overread.services.assemble import AssembleService
+from overread.services.ports import Clock, Database, DicomParser, Filed, ObjectStore, Rejection
+
+log = structlog.get_logger(__name__)
+
+
+def object_key(record: InstanceRecord) -> str:
+    """Where an instance's bytes lie. The content's hash is in it, so another content can never overwrite it."""
+    return f"instances/{record.file_sha256[:2]}/{record.file_sha256}.dcm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiveService:
+    """The one door for instances."""
+
+    database: Database
+    objects: ObjectStore
+    parser: DicomParser
+    assemble: AssembleService
+    clock: Clock
+
+    def receive(self, tenant: TenantId, data: bytes | memoryview, sender: Sender, *, name: str) -> Filed:
+        """File one instance; returns only after object and index are durable.
+
+        `name` is the file's, or the peer's, for messages. Raises `InvalidDicom` (nothing kept but the refusal),
+        `StorageFull` or `StoreUnavailable` (the sender should try again).
+        """
+        try:
+            record = self.parser.index(data, name=name)
+        except OverreadError as error:
+            self._refuse(tenant, error, sender)
+            raise
+        key = object_key(record)
+        self.objects.put(tenant, key, data)
+        now = self.clock()
+        with self.database.unit(tenant) as unit:
+            filed = unit.studies.file_instance(record, key, sender, now)
+            if filed.outcome is ReceiveOutcome.QUARANTINED:
+                unit.audit.record(
+                    "instance.quarantined", actor=sender.name, study_id=filed.study_id, channel=sender.channel
+                )
+            if filed.new_image and filed.study_id is not None and not quiet_period(filed.modality):
+                self.assemble.close_revision(unit, filed.study_id, now)
+        return filed
+
+    def _refuse(self, tenant: TenantId, error: OverreadError, sender: Sender) -> None:
+        """Keep what was refused and why, where an admin can see it."""
+        log.warning("instance refused", tenant=tenant.slug, code=error.code, peer=sender.name, address=sender.address)
+        with self.database.unit(tenant) as unit:
+            unit.studies.record_rejection(
+                Rejection(code=error.code, message=str(error), sender=sender, received_at=self.clock())
+            )

@@ -1,0 +1,59 @@
+"""Follow-up of a completed analysis: its DICOM SR, written by a job of its own and kept beside the study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+import structlog
+
+from overread.domain.errors import OverreadError
+from overread.domain.ids import uid_from_uuid
+from overread.domain.study import TenantId
+from overread.services.ports import Clock, Database, ObjectStore, SrRequest, SrWriter
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredReportService:
+    """Writes the SR once; its UIDs follow from the analysis id, so a second run writes the same object."""
+
+    database: Database
+    objects: ObjectStore
+    writer: SrWriter
+    clock: Clock
+    uid_root: str = "2.25"
+
+    def run(self, tenant: TenantId, analysis_id: UUID) -> None:
+        """Nothing to do if the analysis is not completed or has its SR already."""
+        with self.database.unit(tenant) as unit:
+            row = unit.analyses.get(analysis_id)
+            if row is None or row.outcome is None or row.completed_at is None or row.sr_object_key is not None:
+                return
+            stored = unit.studies.instances(row.study.id)
+        cited = {f.sop_instance_uid for f in row.outcome.findings}
+        images = [i for i in stored if i.record.filed_only_reason is None]
+        evidence = [i for i in images if i.record.sop_instance_uid in cited] or images[:1]
+        try:
+            document = self.writer.write(
+                SrRequest(
+                    analysis_id=row.id,
+                    outcome=row.outcome,
+                    evidence=[self.objects.get(tenant, i.object_key) for i in evidence],
+                    sop_instance_uid=uid_from_uuid(uuid5(row.id, "sr instance"), self.uid_root),
+                    series_instance_uid=uid_from_uuid(uuid5(row.id, "sr series"), self.uid_root),
+                    completed_at=row.completed_at,
+                    tracking_uids=row.tracking_uids,
+                )
+            )
+        except OverreadError as error:
+            if error.transient:
+                raise
+            log.error("no SR could be written", tenant=tenant.slug, analysis=str(row.id), code=error.code)
+            raise
+        key = f"sr/{row.id}.dcm"
+        self.objects.put(tenant, key, document)
+        with self.database.unit(tenant) as unit:
+            unit.analyses.attach_sr(row.id, key)
+            unit.events.publish("analysis", {"analysis": str(row.id), "study": str(row.study.id)})

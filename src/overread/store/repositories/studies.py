@@ -1,0 +1,327 @@
+"""Studies, series and instances: filed idempotently, never overwritten, closed into revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from overread.domain.ids import uuid7
+from overread.domain.modality import Modality, modality_of, quiet_period
+from overread.domain.priority import Level
+from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, StoredInstance
+from overread.services.ports import Filed, Rejection, StudyRow, WaitingStudy
+from overread.store.codec import from_json, to_json
+from overread.store.repositories.rows import STUDY_COLUMNS, study_row
+
+
+class Studies:
+    """Implements `services.ports.StudyRepository`."""
+
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self._connection = connection
+        self._rows = connection.cursor(row_factory=dict_row)
+
+    # --- filing ----------------------------------------------------------------------------------------------
+
+    def file_instance(self, record: InstanceRecord, object_key: str, sender: Sender, now: datetime) -> Filed:
+        """Index one instance; see `ReceiveOutcome` for what can become of it.
+
+        New instances do not touch the study's row, so that many associations may file into one study side by side;
+        `assemble` counts them.
+        """
+        known = self._known(record.sop_instance_uid)
+        if known is None:
+            study_id = self._study_id(record, now)
+            series_id = self._series_id(record, study_id)
+            created = self._connection.execute(
+                "INSERT INTO instances (id, study_id, series_id, sop_instance_uid, file_sha256, pixel_sha256,"
+                " object_key, record, is_image, received_at, received_from) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)"
+                " ON CONFLICT (sop_instance_uid) DO NOTHING",
+                (
+                    uuid7(),
+                    study_id,
+                    series_id,
+                    record.sop_instance_uid,
+                    record.file_sha256,
+                    record.pixel_sha256,
+                    object_key,
+                    Jsonb(to_json(record)),
+                    record.filed_only_reason is None,
+                    now,
+                    Jsonb(to_json(sender)),
+                ),
+            )
+            if created.rowcount == 1:
+                return Filed(
+                    outcome=ReceiveOutcome.STORED,
+                    study_id=study_id,
+                    new_image=record.filed_only_reason is None,
+                    modality=modality_of(record.modality),
+                )
+            known = self._known(record.sop_instance_uid)  # another association was faster
+            if known is None:
+                raise psycopg.OperationalError("an instance vanished while it was being filed")
+        return self._file_again(known, record, object_key, sender, now)
+
+    def _known(self, sop_instance_uid: str) -> tuple[UUID, UUID, str, str, str] | None:
+        return self._connection.execute(
+            "SELECT i.id, i.study_id, i.file_sha256, i.pixel_sha256, s.study_instance_uid"
+            " FROM instances i JOIN studies s ON s.id = i.study_id WHERE i.sop_instance_uid = %s",
+            (sop_instance_uid,),
+        ).fetchone()
+
+    def _file_again(
+        self,
+        known: tuple[UUID, UUID, str, str, str],
+        record: InstanceRecord,
+        object_key: str,
+        sender: Sender,
+        now: datetime,
+    ) -> Filed:
+        instance_id, study_id, file_sha256, pixel_sha256, study_uid = known
+        modality = modality_of(record.modality)
+        if record.file_sha256 == file_sha256:
+            outcome, message = ReceiveOutcome.DUPLICATE, ""
+        elif record.pixel_sha256 != pixel_sha256 or record.study_instance_uid != study_uid:
+            outcome = ReceiveOutcome.QUARANTINED
+            what = "other pixels" if record.pixel_sha256 != pixel_sha256 else "another StudyInstanceUID"
+            message = (
+                f"SOPInstanceUID {record.sop_instance_uid} is already stored with {what}; "
+                "this object was put into quarantine and the stored one is unchanged."
+            )
+            self.record_rejection(
+                Rejection(
+                    code="DUPLICATE_UID",
+                    message=message,
+                    sender=sender,
+                    received_at=now,
+                    object_key=object_key,
+                    file_sha256=record.file_sha256,
+                )
+            )
+        else:
+            message = ""
+            added = self._connection.execute(
+                "INSERT INTO instance_revisions (id, instance_id, file_sha256, object_key, record, received_at,"
+                " received_from) VALUES (%s,%s,%s,%s,%s,%s,%s) ON CONFLICT DO NOTHING",
+                (
+                    uuid7(),
+                    instance_id,
+                    record.file_sha256,
+                    object_key,
+                    Jsonb(to_json(record)),
+                    now,
+                    Jsonb(to_json(sender)),
+                ),
+            )
+            outcome = ReceiveOutcome.HEADER_REVISION if added.rowcount else ReceiveOutcome.DUPLICATE
+        return Filed(outcome=outcome, study_id=study_id, new_image=False, modality=modality, message=message)
+
+    def _study_id(self, record: InstanceRecord, now: datetime) -> UUID:
+        query = "SELECT id FROM studies WHERE study_instance_uid = %s"
+        found = self._connection.execute(query, (record.study_instance_uid,)).fetchone()
+        if found is None:
+            found = (
+                self._connection.execute(
+                    "INSERT INTO studies (id, study_instance_uid, patient_id, issuer_of_patient_id, patient_name,"
+                    " patient_birth_date, patient_sex, accession_number, study_description, study_datetime,"
+                    " received_first, received_last) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)"
+                    " ON CONFLICT (study_instance_uid) DO NOTHING RETURNING id",
+                    (
+                        uuid7(),
+                        record.study_instance_uid,
+                        record.patient_id,
+                        record.issuer_of_patient_id,
+                        record.patient_name,
+                        record.patient_birth_date,
+                        record.patient_sex,
+                        record.accession_number,
+                        record.study_description,
+                        record.study_datetime,
+                        now,
+                        now,
+                    ),
+                ).fetchone()
+                or self._connection.execute(query, (record.study_instance_uid,)).fetchone()
+            )
+        return _one(found)
+
+    def _series_id(self, record: InstanceRecord, study_id: UUID) -> UUID:
+        query = "SELECT id FROM series WHERE study_id = %s AND series_instance_uid = %s"
+        key = (study_id, record.series_instance_uid)
+        found = self._connection.execute(query, key).fetchone()
+        if found is None:
+            found = (
+                self._connection.execute(
+                    "INSERT INTO series (id, study_id, series_instance_uid, modality, series_number,"
+                    " series_description) VALUES (%s,%s,%s,%s,%s,%s)"
+                    " ON CONFLICT (study_id, series_instance_uid) DO NOTHING RETURNING id",
+                    (
+                        uuid7(),
+                        study_id,
+                        record.series_instance_uid,
+                        record.modality,
+                        record.series_number,
+                        record.series_description,
+                    ),
+                ).fetchone()
+                or self._connection.execute(query, key).fetchone()
+            )
+        return _one(found)
+
+    # --- assembly --------------------------------------------------------------------------------------------
+
+    def waiting_for_assembly(self, limit: int) -> tuple[WaitingStudy, ...]:
+        """Studies with instances that no revision covers yet, longest waiting first."""
+        rows = self._connection.execute(
+            "SELECT study_id, max(received_at),"
+            " array_agg(DISTINCT record->>'modality') FILTER (WHERE is_image)"
+            " FROM instances WHERE NOT assembled GROUP BY study_id ORDER BY max(received_at) LIMIT %s",
+            (limit,),
+        ).fetchall()
+        return tuple(
+            WaitingStudy(study_id=row[0], last_received=row[1], modality=_slowest(row[2] or ())) for row in rows
+        )
+
+    def assemble(self, study_id: UUID) -> StudyRow:
+        """Close the present set of instances as a new revision if an image came; locks the study until commit."""
+        self._connection.execute("SELECT 1 FROM studies WHERE id = %s FOR UPDATE", (study_id,))
+        new_images = self._connection.execute(
+            "WITH closed AS (UPDATE instances SET assembled = true WHERE study_id = %s AND NOT assembled"
+            " RETURNING is_image) SELECT count(*) FILTER (WHERE is_image) FROM closed",
+            (study_id,),
+        ).fetchone()
+        counts = self._connection.execute(
+            "SELECT count(*), count(*) FILTER (WHERE is_image), max(received_at),"
+            " array_remove(array_agg(DISTINCT record->>'modality'), NULL),"
+            " array_remove(array_agg(DISTINCT record->>'modality') FILTER (WHERE is_image), NULL),"
+            " mode() WITHIN GROUP (ORDER BY record->>'body_part') FILTER (WHERE is_image),"
+            " count(DISTINCT (record->>'patient_id', record->>'issuer_of_patient_id'))"
+            " FROM instances WHERE study_id = %s AND assembled",
+            (study_id,),
+        ).fetchone()
+        if counts is None or new_images is None:
+            raise psycopg.OperationalError("counting a study gave nothing")
+        modality = _slowest(counts[4] or ())
+        self._rows.execute(
+            f"UPDATE studies s SET revision = revision + %s, instance_count = %s, image_count = %s, received_last = %s,"  # noqa: S608
+            " dicom_modalities = %s, modality = coalesce(%s, modality), body_part = %s, patient_conflict = %s"
+            f" WHERE id = %s RETURNING {STUDY_COLUMNS}",
+            (
+                1 if new_images[0] else 0,
+                counts[0],
+                counts[1],
+                counts[2],
+                counts[3] or [],
+                modality,
+                counts[5],
+                counts[6] > 1,
+                study_id,
+            ),
+        )
+        row = self._rows.fetchone()
+        if row is None:
+            raise psycopg.OperationalError("a study vanished while it was being assembled")
+        return study_row(row)
+
+    def raise_queue_priority(self, study_id: UUID, level: Level) -> None:
+        """Never lowers."""
+        self._connection.execute(
+            "UPDATE studies SET queue_priority = greatest(queue_priority, %s) WHERE id = %s", (level.rank, study_id)
+        )
+
+    # --- reading ---------------------------------------------------------------------------------------------
+
+    def get(self, study_id: UUID) -> StudyRow | None:
+        """By our id."""
+        row = self._rows.execute(f"SELECT {STUDY_COLUMNS} FROM studies s WHERE id = %s", (study_id,)).fetchone()  # noqa: S608
+        return None if row is None else study_row(row)
+
+    def find(self, study_id_or_uid: str) -> StudyRow | None:
+        """By our id or by StudyInstanceUID (0020,000D)."""
+        try:
+            return self.get(UUID(study_id_or_uid))
+        except ValueError:
+            pass
+        row = self._rows.execute(
+            f"SELECT {STUDY_COLUMNS} FROM studies s WHERE study_instance_uid = %s",  # noqa: S608
+            (study_id_or_uid,),
+        ).fetchone()
+        return None if row is None else study_row(row)
+
+    def instances(self, study_id: UUID) -> tuple[StoredInstance, ...]:
+        """All assembled instances, sorted by series number, instance number, UID."""
+        rows = self._connection.execute(
+            "SELECT id, record, object_key FROM instances WHERE study_id = %s AND assembled", (study_id,)
+        ).fetchall()
+        found = [
+            StoredInstance(id=r[0], study_id=study_id, record=from_json(InstanceRecord, r[1]), object_key=r[2])
+            for r in rows
+        ]
+        return tuple(sorted(found, key=_reading_order))
+
+    # --- what was refused ------------------------------------------------------------------------------------
+
+    def record_rejection(self, rejection: Rejection) -> None:
+        """The same file refused twice for the same reason is one entry."""
+        self._connection.execute(
+            "INSERT INTO rejections (id, code, message, object_key, file_sha256, received_at, received_from)"
+            " VALUES (%s,%s,%s,%s,%s,%s,%s) ON CONFLICT DO NOTHING",
+            (
+                uuid7(),
+                rejection.code,
+                rejection.message,
+                rejection.object_key,
+                rejection.file_sha256,
+                rejection.received_at,
+                Jsonb(to_json(rejection.sender)),
+            ),
+        )
+
+    def rejections(self, limit: int) -> tuple[Rejection, ...]:
+        """Newest first."""
+        rows = self._connection.execute(
+            "SELECT code, message, received_from, received_at, object_key, file_sha256 FROM rejections"
+            " ORDER BY received_at DESC LIMIT %s",
+            (limit,),
+        ).fetchall()
+        return tuple(
+            Rejection(
+                code=r[0],
+                message=r[1],
+                sender=from_json(Sender, r[2]),
+                received_at=r[3],
+                object_key=r[4],
+                file_sha256=r[5],
+            )
+            for r in rows
+        )
+
+
+def _one(row: tuple[Any, ...] | None) -> UUID:
+    if row is None:
+        raise psycopg.OperationalError("a row vanished between two statements")
+    found: UUID = row[0]
+    return found
+
+
+def _slowest(dicom_modalities: Sequence[str | None]) -> Modality | None:
+    """Of several modalities the one with the longest quiet period; unknown ones count only if there is no other."""
+    known = {m for m in map(modality_of, dicom_modalities) if m is not None}
+    return max(known, key=lambda m: (quiet_period(m), m), default=None)
+
+
+def _reading_order(instance: StoredInstance) -> tuple[int, int, str]:
+    record = instance.record
+    last = 2**31
+    return (
+        last if record.series_number is None else record.series_number,
+        last if record.instance_number is None else record.instance_number,
+        record.sop_instance_uid,
+    )
