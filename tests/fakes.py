@@ -1,0 +1,475 @@
+"""In-memory fakes of `services.ports`, honest ones: a unit of work that fails leaves nothing behind, tenants are apart,
+ids are opaque, and whatever the real store refuses the fake refuses too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from overread.domain.analysis import AnalysisOutcome, AnalysisStatus
+from overread.domain.errors import Conflict, ObjectMissing, StoreUnavailable
+from overread.domain.ids import uuid7
+from overread.domain.modality import Modality, modality_of
+from overread.domain.priority import Level, higher
+from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, StoredInstance, TenantId
+from overread.services.ports import (
+    AnalysisFilter,
+    AnalysisRow,
+    Created,
+    Database,
+    Event,
+    EventSource,
+    Filed,
+    ObjectStore,
+    Rejection,
+    StudyRow,
+    UserRow,
+    WaitingStudy,
+)
+
+
+class FakeClock:
+    """Stands still until told."""
+
+    def __init__(self, now: datetime = datetime(2026, 1, 15, 3, 0, tzinfo=UTC)) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **delta: float) -> None:
+        self.now += timedelta(**delta)
+
+
+@dataclass
+class TenantState:
+    """All that one tenant has."""
+
+    studies: dict[UUID, StudyRow] = field(default_factory=dict)
+    instances: dict[str, StoredInstance] = field(default_factory=dict)
+    analyses: dict[UUID, AnalysisRow] = field(default_factory=dict)
+    users: dict[str, UserRow] = field(default_factory=dict)
+    audit: list[tuple[str, str, UUID | None, dict[str, Any]]] = field(default_factory=list)
+    jobs: list[tuple[str, dict[str, str], int]] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    #: SOPInstanceUIDs that no revision covers yet.
+    waiting: dict[str, datetime] = field(default_factory=dict)
+
+
+class FakeEvents:
+    """Both ends: what units publish on commit reaches those who listen."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, list[asyncio.Queue[Event]]] = {}
+        self._loops: dict[int, asyncio.AbstractEventLoop] = {}
+
+    def announce(self, tenant: TenantId, event: Event) -> None:
+        for queue in self._queues.get(tenant.slug, []):
+            self._loops[id(queue)].call_soon_threadsafe(queue.put_nowait, event)
+
+    @asynccontextmanager
+    async def _subscription(self, tenant: TenantId) -> AsyncIterator[AsyncIterator[Event]]:
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._queues.setdefault(tenant.slug, []).append(queue)
+        self._loops[id(queue)] = asyncio.get_running_loop()
+
+        async def events() -> AsyncIterator[Event]:
+            while True:
+                yield await queue.get()
+
+        try:
+            yield events()
+        finally:
+            self._queues[tenant.slug].remove(queue)
+            del self._loops[id(queue)]
+
+    def subscribe(self, tenant: TenantId) -> Any:
+        return self._subscription(tenant)
+
+    def listeners(self, tenant: TenantId) -> int:
+        return len(self._queues.get(tenant.slug, []))
+
+
+class FakeObjects:
+    """Bytes in a dict."""
+
+    def __init__(self) -> None:
+        self._bytes: dict[tuple[str, str], bytes] = {}
+
+    def put(self, tenant: TenantId, key: str, data: bytes | memoryview) -> None:
+        self._bytes[(tenant.slug, key)] = bytes(data)
+
+    def get(self, tenant: TenantId, key: str) -> bytes:
+        try:
+            return self._bytes[(tenant.slug, key)]
+        except KeyError:
+            raise ObjectMissing("The object is not in the store.") from None
+
+    def exists(self, tenant: TenantId, key: str) -> bool:
+        return (tenant.slug, key) in self._bytes
+
+
+class FakeStudies:
+    def __init__(self, state: TenantState) -> None:
+        self._state = state
+
+    def file_instance(self, record: InstanceRecord, object_key: str, sender: Sender, now: datetime) -> Filed:
+        state = self._state
+        study = self.find(record.study_instance_uid)
+        known = state.instances.get(record.sop_instance_uid)
+        if known is not None:
+            outcome = ReceiveOutcome.DUPLICATE
+            if known.record.pixel_sha256 != record.pixel_sha256:
+                outcome = ReceiveOutcome.QUARANTINED
+                self.record_rejection(
+                    Rejection(
+                        code="DUPLICATE_UID",
+                        message="An instance with this SOPInstanceUID and other pixels is here already.",
+                        sender=sender,
+                        received_at=now,
+                        object_key=object_key,
+                        file_sha256=record.file_sha256,
+                    )
+                )
+            elif known.record.file_sha256 != record.file_sha256:
+                outcome = ReceiveOutcome.HEADER_REVISION
+            row = state.studies[known.study_id]
+            return Filed(outcome=outcome, study_id=row.id, new_image=False, modality=row.modality)
+        is_image = record.filed_only_reason is None
+        modality = modality_of(record.modality) if is_image else None
+        if study is None:
+            study = StudyRow(
+                id=uuid7(),
+                study_instance_uid=record.study_instance_uid,
+                patient_id=record.patient_id,
+                issuer_of_patient_id=record.issuer_of_patient_id,
+                patient_name=record.patient_name,
+                patient_birth_date=record.patient_birth_date.isoformat() if record.patient_birth_date else "",
+                patient_sex=record.patient_sex,
+                accession_number=record.accession_number,
+                study_description=record.study_description,
+                study_datetime=record.study_datetime,
+                modality=modality,
+                dicom_modalities=(),
+                body_part=record.body_part,
+                revision=0,
+                instance_count=0,
+                image_count=0,
+                received_first=now,
+                received_last=now,
+                queue_priority=Level.ROUTINE,
+                patient_conflict=False,
+            )
+        study = replace(
+            study,
+            modality=study.modality or modality,
+            dicom_modalities=tuple(sorted({*study.dicom_modalities, record.modality or ""} - {""})),
+            instance_count=study.instance_count + 1,
+            image_count=study.image_count + is_image,
+            received_last=now,
+            patient_conflict=study.patient_conflict or study.patient_id != record.patient_id,
+        )
+        state.studies[study.id] = study
+        state.instances[record.sop_instance_uid] = StoredInstance(
+            id=uuid7(), study_id=study.id, record=record, object_key=object_key
+        )
+        if is_image:
+            state.waiting[record.sop_instance_uid] = now
+        return Filed(
+            outcome=ReceiveOutcome.STORED, study_id=study.id, new_image=is_image, modality=modality_of(record.modality)
+        )
+
+    def get(self, study_id: UUID) -> StudyRow | None:
+        return self._state.studies.get(study_id)
+
+    def find(self, study_id_or_uid: str) -> StudyRow | None:
+        return next(
+            (s for s in self._state.studies.values() if study_id_or_uid in (str(s.id), s.study_instance_uid)), None
+        )
+
+    def instances(self, study_id: UUID) -> tuple[StoredInstance, ...]:
+        mine = [i for i in self._state.instances.values() if i.study_id == study_id]
+        return tuple(
+            sorted(
+                mine,
+                key=lambda i: (i.record.series_number or 0, i.record.instance_number or 0, i.record.sop_instance_uid),
+            )
+        )
+
+    def waiting_for_assembly(self, limit: int) -> tuple[WaitingStudy, ...]:
+        last: dict[UUID, datetime] = {}
+        for uid, moment in self._state.waiting.items():
+            study_id = self._state.instances[uid].study_id
+            last[study_id] = max(moment, last.get(study_id, moment))
+        waiting = [
+            WaitingStudy(study_id=i, last_received=t, modality=self._state.studies[i].modality) for i, t in last.items()
+        ]
+        return tuple(sorted(waiting, key=lambda w: w.last_received)[:limit])
+
+    def assemble(self, study_id: UUID) -> StudyRow:
+        mine = [uid for uid in self._state.waiting if self._state.instances[uid].study_id == study_id]
+        for uid in mine:
+            del self._state.waiting[uid]
+        study = self._state.studies[study_id]
+        self._state.studies[study_id] = replace(study, revision=study.revision + bool(mine))
+        return self._state.studies[study_id]
+
+    def raise_queue_priority(self, study_id: UUID, level: Level) -> None:
+        study = self._state.studies[study_id]
+        self._state.studies[study_id] = replace(study, queue_priority=higher(study.queue_priority, level))
+
+    def record_rejection(self, rejection: Rejection) -> None:
+        self._state.rejections.append(rejection)
+
+    def rejections(self, limit: int) -> tuple[Rejection, ...]:
+        return tuple(reversed(self._state.rejections))[:limit]
+
+
+class FakeAnalyses:
+    def __init__(self, state: TenantState) -> None:
+        self._state = state
+
+    def _change(self, analysis_id: UUID, **changes: Any) -> None:
+        self._state.analyses[analysis_id] = replace(self._state.analyses[analysis_id], **changes)
+
+    def _with_study(self, row: AnalysisRow) -> AnalysisRow:
+        return replace(row, study=self._state.studies[row.study.id])
+
+    def create(
+        self, study: StudyRow, *, requested_by: str, queue_priority: Level, now: datetime, analysis_id: UUID
+    ) -> Created:
+        urgency: Level | None = None
+        for row in list(self._state.analyses.values()):
+            if row.study.id != study.id or row.superseded:
+                continue
+            if row.status is AnalysisStatus.PENDING or (not row.status.is_final and row.revision == study.revision):
+                level = higher(row.queue_priority, queue_priority)
+                self._change(row.id, revision=study.revision, queue_priority=level, priority=higher(level, row.urgency))
+                return Created(analysis_id=row.id, created=False)
+            urgency = higher(urgency, row.urgency) if row.urgency else urgency
+            self._change(row.id, superseded=True)
+        self._state.analyses[analysis_id] = AnalysisRow(
+            id=analysis_id,
+            study=study,
+            revision=study.revision,
+            status=AnalysisStatus.PENDING,
+            modality=study.modality,
+            priority=higher(queue_priority, urgency),
+            queue_priority=queue_priority,
+            urgency=urgency,
+            reason="",
+            requested_by=requested_by,
+            requested_at=now,
+            started_at=None,
+            completed_at=None,
+            processing_ms=None,
+            model_version="",
+            error_code=None,
+            error_message=None,
+            attempts=0,
+            superseded=False,
+            sr_object_key=None,
+        )
+        return Created(analysis_id=analysis_id, created=True)
+
+    def get(self, analysis_id: UUID) -> AnalysisRow | None:
+        row = self._state.analyses.get(analysis_id)
+        return self._with_study(row) if row else None
+
+    def latest_for_study(self, study_id: UUID) -> AnalysisRow | None:
+        mine = [self._with_study(a) for a in self._state.analyses.values() if a.study.id == study_id]
+        return max(mine, key=lambda a: (a.requested_at, a.id), default=None)
+
+    def search(self, flt: AnalysisFilter) -> tuple[tuple[AnalysisRow, ...], int]:
+        rows = [self._with_study(a) for a in self._state.analyses.values() if _matches(self._with_study(a), flt)]
+        rows.sort(key=lambda a: (-a.priority.rank, a.requested_at, a.id))
+        start = (flt.page - 1) * flt.limit
+        return tuple(rows[start : start + flt.limit]), len(rows)
+
+    def claim(self, analysis_id: UUID, now: datetime) -> AnalysisRow | None:
+        row = self._state.analyses.get(analysis_id)
+        if row is None or row.status.is_final or row.superseded:
+            return None
+        self._change(
+            analysis_id,
+            status=AnalysisStatus.PROCESSING,
+            started_at=now,
+            attempts=row.attempts + 1,
+            claim=uuid7(),
+        )
+        return self.get(analysis_id)
+
+    def save_triage(self, analysis_id: UUID, urgency: Level, reason: str) -> None:
+        row = self._state.analyses[analysis_id]
+        if higher(row.urgency, urgency) is urgency:
+            self._change(analysis_id, urgency=urgency, reason=reason, priority=higher(row.queue_priority, urgency))
+
+    def complete(
+        self, analysis_id: UUID, claim: UUID, outcome: AnalysisOutcome, now: datetime, processing_ms: int
+    ) -> bool:
+        row = self._state.analyses.get(analysis_id)
+        if row is None or row.status is not AnalysisStatus.PROCESSING or row.claim != claim:
+            return False
+        self.save_triage(analysis_id, outcome.triage.urgency, outcome.triage.reason)
+        self._change(
+            analysis_id,
+            status=AnalysisStatus.COMPLETED,
+            outcome=outcome,
+            completed_at=now,
+            processing_ms=processing_ms,
+            model_version=", ".join(str(m) for m in outcome.models),
+            error_code=None,
+            error_message=None,
+        )
+        return True
+
+    def fail(self, analysis_id: UUID, code: str, message: str, now: datetime) -> bool:
+        row = self._state.analyses.get(analysis_id)
+        if row is None or row.status.is_final:
+            return False
+        self._change(
+            analysis_id, status=AnalysisStatus.FAILED, error_code=code, error_message=message, completed_at=now
+        )
+        return True
+
+    def back_to_pending(self, analysis_id: UUID, code: str, message: str) -> None:
+        self._change(analysis_id, status=AnalysisStatus.PENDING, error_code=code, error_message=message)
+
+    def cancel(self, analysis_id: UUID, now: datetime) -> AnalysisStatus | None:
+        row = self._state.analyses.get(analysis_id)
+        if row is None:
+            return None
+        if row.status in (AnalysisStatus.COMPLETED, AnalysisStatus.FAILED):
+            raise Conflict(f"The analysis is already {row.status.value}.")
+        self._change(analysis_id, status=AnalysisStatus.CANCELLED, completed_at=now)
+        return AnalysisStatus.CANCELLED
+
+    def reopen(self, analysis_id: UUID, now: datetime) -> bool:
+        row = self._state.analyses.get(analysis_id)
+        if row is None or row.status not in (AnalysisStatus.FAILED, AnalysisStatus.CANCELLED):
+            return False
+        self._change(analysis_id, status=AnalysisStatus.PENDING, error_code=None, error_message=None, attempts=0)
+        return True
+
+    def attach_sr(self, analysis_id: UUID, object_key: str) -> None:
+        self._change(analysis_id, sr_object_key=object_key)
+
+    def typical_seconds(self, modality: Modality | None, default: float) -> float:
+        times = sorted(
+            a.processing_ms / 1000
+            for a in self._state.analyses.values()
+            if a.modality is modality and a.processing_ms is not None
+        )
+        return times[len(times) // 2] if times else default
+
+    def waiting_before(self, queue_priority: Level) -> int:
+        return sum(
+            1
+            for a in self._state.analyses.values()
+            if not a.status.is_final and a.queue_priority.rank >= queue_priority.rank
+        )
+
+
+def _matches(row: AnalysisRow, flt: AnalysisFilter) -> bool:
+    study = row.study
+    text = " ".join((study.patient_name, study.patient_id, study.accession_number, study.study_description)).lower()
+    return (
+        (flt.patient_id is None or study.patient_id == flt.patient_id)
+        and (flt.modality is None or row.modality is flt.modality)
+        and (flt.status is None or row.status is flt.status)
+        and (flt.priority is None or row.priority is flt.priority)
+        and (flt.date_from is None or row.requested_at >= flt.date_from)
+        and (flt.date_to is None or row.requested_at <= flt.date_to)
+        and (flt.text is None or flt.text.lower() in text)
+        and (flt.with_superseded or not row.superseded)
+    )
+
+
+class FakeJobs:
+    def __init__(self, state: TenantState) -> None:
+        self._state = state
+
+    def enqueue(
+        self, task: str, args: Mapping[str, str], *, priority: int, lock: str | None = None, delay_s: float = 0.0
+    ) -> None:
+        self._state.jobs.append((task, dict(args), priority))
+
+
+class FakeAudit:
+    def __init__(self, state: TenantState) -> None:
+        self._state = state
+
+    def record(self, action: str, *, actor: str, study_id: UUID | None = None, **facts: Any) -> None:
+        self._state.audit.append((action, actor, study_id, facts))
+
+
+class FakeUsers:
+    def __init__(self, state: TenantState) -> None:
+        self._state = state
+
+    def by_name(self, name: str) -> UserRow | None:
+        return self._state.users.get(name)
+
+
+class FakeUnit:
+    """A transaction: what was done is there only if the block ends well; events go out only then."""
+
+    def __init__(self, database: FakeDatabase, tenant: TenantId) -> None:
+        self._database = database
+        self.tenant = tenant
+        self._pending: list[Event] = []
+
+    def publish(self, kind: str, ids: Mapping[str, str]) -> None:
+        self._pending.append(Event(kind=kind, ids=dict(ids)))
+
+    def __enter__(self) -> Self:
+        if self._database.down:
+            raise StoreUnavailable("connection to server at 10.0.0.5, user overread_a, failed")
+        state = self._database.state(self.tenant)
+        self._before = TenantState(**{k: copy.copy(v) for k, v in vars(state).items()})
+        self.studies = FakeStudies(state)
+        self.analyses = FakeAnalyses(state)
+        self.jobs = FakeJobs(state)
+        self.audit = FakeAudit(state)
+        self.users = FakeUsers(state)
+        self.events = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._database.tenants[self.tenant.slug] = self._before
+            return
+        for event in self._pending:
+            self._database.events.announce(self.tenant, event)
+
+
+class FakeDatabase:
+    """Implements `services.ports.Database`."""
+
+    def __init__(self) -> None:
+        self.tenants: dict[str, TenantState] = {}
+        self.events = FakeEvents()
+        #: Set it to make every unit of work raise `StoreUnavailable`.
+        self.down = False
+
+    def state(self, tenant: TenantId) -> TenantState:
+        return self.tenants.setdefault(tenant.slug, TenantState())
+
+    def unit(self, tenant: TenantId) -> FakeUnit:
+        return FakeUnit(self, tenant)
+
+
+# A type checker proves here that the fakes have the shape of what they stand for.
+_database: Database = FakeDatabase()
+_objects: ObjectStore = FakeObjects()
+_events: EventSource = FakeEvents()
