@@ -64,6 +64,8 @@ class InstanceRecord:
     size_bytes: int
     #: Whether it is filed only: SR, presentation state, localizer, derived image, our own output.
     filed_only_reason: str | None = None
+    #: What was put right on the way in, one sentence each: a missing or unusable UID and what stands in for it.
+    warnings: tuple[str, ...] = ()
 
 
 class ReceiveOutcome(StrEnum):

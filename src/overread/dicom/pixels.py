@@ -1,0 +1,265 @@
+"""Decoding: from the bytes of PixelData (7FE0,0010) to the stored values of the first frame.
+
+What one sees of them is `display`'s. Native pixels are read in place; compressed ones go through pydicom's decoders
+(openjpeg, CharLS, GDCM, Pillow), after their own header was held against Rows and Columns, so that no codestream
+can make a decoder allocate more than the instance declares.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.encaps import get_frame
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID
+
+from overread.dicom.attributes import Attributes
+from overread.dicom.codestream import frame_size
+from overread.dicom.display import to_grey
+from overread.dicom.quiet import quiet
+from overread.dicom.rules import PixelRules, read_rules
+from overread.dicom.scan import PIXEL_DATA, ScannedFile
+from overread.domain.errors import (
+    NoPixelData,
+    PixelDataMismatch,
+    TooLarge,
+    UnsupportedPixels,
+    UnsupportedTransferSyntax,
+)
+from overread.domain.image import GreyImage
+
+#: One decoded frame as stored: 16 bits of 11,500 x 11,500 pixels. A mammogram takes 25 MB, a film scan 40 MB.
+MAX_FRAME_BYTES = 256 << 20
+
+_NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"})
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_RLE = "1.2.840.10008.1.2.5"
+#: Which of pydicom's plugins to use, best first (what was tried: docs/decisions). Others are tried after it.
+_PREFERRED = {
+    "1.2.840.10008.1.2.4.50": "pillow",
+    "1.2.840.10008.1.2.4.51": "gdcm",
+    "1.2.840.10008.1.2.4.57": "gdcm",
+    "1.2.840.10008.1.2.4.70": "gdcm",
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.81": "pyjpegls",
+    "1.2.840.10008.1.2.4.90": "pylibjpeg",
+    "1.2.840.10008.1.2.4.91": "pylibjpeg",
+    _RLE: "pylibjpeg",
+}
+_HTJ2K = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203))
+_COMPRESSED = _HTJ2K.union(_PREFERRED)
+#: What the decoders are known to raise on damaged input. They are foreign code in C++, Rust and Python.
+_DECODER_ERRORS = (
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    OSError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+_SEND_AGAIN = "Export or send it again from its source."
+
+
+def first_frame(file: ScannedFile, a: Attributes, frames: int) -> GreyImage:
+    """The first frame, decoded and shown (see `display.to_grey`).
+
+    Raises `NoPixelData`, `PixelDataMismatch` (too short, or more than one row too long), `UnsupportedTransferSyntax`,
+    `UnsupportedPixels` (float, smaller than 16 pixels, constant, odd bit depths) and `TooLarge`.
+
+    Float pixels (FloatPixelData (7FE0,0008), DoubleFloatPixelData) are refused: they belong to parametric maps, which
+    are computed from images and are none that a scanner made.
+    """
+    if file.pixel_tag is None:
+        raise NoPixelData(
+            f"{file.name} has no PixelData (7FE0,0010).",
+            remedy="Reports and presentation states are filed without it; an image has to be sent again.",
+            file=file.name,
+        )
+    if file.pixel_tag != PIXEL_DATA:
+        raise UnsupportedPixels(
+            f"{file.name} has float pixels, as parametric maps have; they are filed, not analysed.",
+            remedy="Send the images that it was computed from.",
+            file=file.name,
+        )
+    rules = read_rules(file, a, frames)
+    if file.transfer_syntax_uid in _NATIVE or (file.transfer_syntax_uid in _COMPRESSED and not _encapsulated(file)):
+        # The second: archives that decompressed an image and left the transfer syntax as it was.
+        stored = _native(file, a, rules)
+    else:
+        stored, rules = _compressed(file, a, rules)
+    return to_grey(stored, rules, a, file.name)
+
+
+def _check_size(file: ScannedFile, rules: PixelRules) -> None:
+    if rules.decoded_bytes > MAX_FRAME_BYTES:
+        raise TooLarge(
+            f"{file.name} declares a frame of {rules.rows} x {rules.columns} pixels ({rules.decoded_bytes:,} bytes); "
+            f"at most {MAX_FRAME_BYTES:,} bytes are decoded.",
+            remedy="Send it at a smaller size.",
+            file=file.name,
+        )
+
+
+def _encapsulated(file: ScannedFile) -> bool:
+    """Whether the pixels begin with an item, as compressed ones do."""
+    start = file.elements[PIXEL_DATA][1]
+    return bytes(file.body[start : start + 4]) == b"\xfe\xff\x00\xe0"
+
+
+def _native(file: ScannedFile, a: Attributes, rules: PixelRules) -> NDArray[Any]:
+    """The first frame as (rows, columns) or (rows, columns, samples), without unused bits."""
+    value = a.view(PIXEL_DATA)
+    expected = (rules.frame_bits * rules.frames + 7) // 8
+    row_bytes = max(rules.frame_bits // rules.rows // 8, 1)
+    if len(value) < expected or len(value) > expected + max(expected % 2, row_bytes):
+        raise PixelDataMismatch(
+            f"{file.name} has {len(value):,} bytes of PixelData (7FE0,0010); {rules.frames} frame(s) of {rules.rows} x "
+            f"{rules.columns} pixels with {rules.samples} sample(s) of {rules.bits_allocated} bits need {expected:,}.",
+            remedy=_SEND_AGAIN,
+            file=file.name,
+            declared_bytes=expected,
+            actual_bytes=len(value),
+        )
+    _check_size(file, rules)
+    shape = (rules.rows, rules.columns)
+    if rules.bits_allocated == 1:
+        bits = np.frombuffer(value[: (rules.frame_bits + 7) // 8], np.uint8)
+        return np.unpackbits(bits, bitorder="little")[: rules.rows * rules.columns].reshape(shape)
+    order = ">" if file.transfer_syntax_uid == _BIG_ENDIAN else "<"
+    count = rules.frame_bits // rules.bits_allocated
+    if rules.bits_allocated == 8 and order == ">" and file.elements[PIXEL_DATA][0] == b"OW":
+        # Bytes in big-endian words lie in swapped pairs.
+        swapped = np.frombuffer(value[: (count + 1) // 2 * 2], np.uint8).reshape(-1, 2)[:, ::-1].ravel()
+        flat: NDArray[Any] = swapped[:count]
+    else:
+        dtype = np.dtype(f"{order}u{rules.bits_allocated // 8}")
+        flat = np.frombuffer(value[: count * dtype.itemsize], dtype)
+    flat = without_unused_bits(flat, rules)
+    if rules.samples == 1:
+        return flat.reshape(shape)
+    if count < rules.rows * rules.columns * rules.samples:
+        # YBR_FULL_422: Y1 Y2 Cb Cr for two pixels.
+        quads = flat.reshape(-1, 4)
+        full = np.repeat(quads[:, 2:], 2, axis=0)
+        return np.column_stack([quads[:, :2].ravel(), full]).reshape(*shape, 3)
+    if rules.planar == 1:
+        return np.moveaxis(flat.reshape(rules.samples, *shape), 0, -1)
+    return flat.reshape(*shape, rules.samples)
+
+
+def without_unused_bits(values: NDArray[Any], rules: PixelRules) -> NDArray[Any]:
+    """Unsigned words to the values in bits HighBit..HighBit-BitsStored+1 (overlays may live in the others).
+
+    The result has the native byte order and is signed if PixelRepresentation (0028,0103) says so.
+    """
+    size = values.dtype.itemsize
+    values = values.astype(f"=u{size}", copy=False)
+    if rules.bits_stored == rules.bits_allocated:
+        return values.view(f"=i{size}") if rules.signed else values
+    shift = rules.high_bit + 1 - rules.bits_stored
+    if rules.signed:
+        up = rules.bits_allocated - rules.high_bit - 1
+        signed: NDArray[Any] = np.left_shift(values, up).view(f"=i{size}") >> (up + shift)
+        return signed
+    unsigned: NDArray[Any] = np.bitwise_and(values >> shift if shift else values, (1 << rules.bits_stored) - 1)
+    return unsigned
+
+
+def _compressed(file: ScannedFile, a: Attributes, rules: PixelRules) -> tuple[NDArray[Any], PixelRules]:
+    """The first frame of encapsulated pixels, colour as RGB."""
+    uid = UID(file.transfer_syntax_uid)
+    _check_size(file, rules)
+    with quiet:
+        try:
+            decoder = get_decoder(uid)
+        except NotImplementedError as error:
+            raise _unsupported(file) from error
+        if not decoder.is_available:
+            raise _unsupported(file)
+        try:
+            frame = get_frame(a.raw(PIXEL_DATA), 0, number_of_frames=rules.frames)
+        except _DECODER_ERRORS as error:
+            raise _damaged(file, error) from error
+        if not frame:
+            raise _damaged(file, "the first frame is empty")
+        size = frame_size(frame)
+        if size is not None and size != (rules.rows, rules.columns):
+            raise PixelDataMismatch(
+                f"{file.name} declares {rules.rows} x {rules.columns} pixels, but its compressed frame has "
+                f"{size[0]} x {size[1]}.",
+                remedy=_SEND_AGAIN,
+                file=file.name,
+            )
+        stored, found = _decode(file, decoder, rules, frame)
+    photometric = str(found.get("photometric_interpretation", rules.photometric))
+    bits_allocated = stored.dtype.itemsize * 8
+    rules = replace(
+        rules,
+        photometric=photometric,
+        bits_allocated=bits_allocated,
+        bits_stored=min(rules.bits_stored, bits_allocated),
+        high_bit=min(rules.high_bit, bits_allocated - 1),
+    )
+    if file.transfer_syntax_uid == _RLE:
+        stored = without_unused_bits(stored.view(f"=u{stored.dtype.itemsize}"), rules)
+    return stored, rules
+
+
+def _decode(file: ScannedFile, decoder: Any, rules: PixelRules, frame: bytes) -> tuple[NDArray[Any], dict[str, Any]]:
+    """One encoded frame to an array. The frame is wrapped again as the only one, as pydicom's decoders want it."""
+    padded = frame + b"\x00" * (len(frame) % 2)
+    single = b"\xfe\xff\x00\xe0\x00\x00\x00\x00\xfe\xff\x00\xe0" + struct.pack("<I", len(padded)) + padded
+    options: dict[str, Any] = {
+        "rows": rules.rows,
+        "columns": rules.columns,
+        "samples_per_pixel": rules.samples,
+        "photometric_interpretation": rules.photometric,
+        "planar_configuration": rules.planar,
+        "bits_allocated": rules.bits_allocated,
+        "bits_stored": rules.bits_stored,
+        "pixel_representation": int(rules.signed),
+        "number_of_frames": 1,
+        "pixel_keyword": "PixelData",
+    }
+    first = _PREFERRED.get(file.transfer_syntax_uid, "")
+    failure: BaseException | None = None
+    for plugin in dict.fromkeys((first, "")) if first in decoder.available_plugins else ("",):
+        try:
+            stored, found = decoder.as_array(single, index=0, decoding_plugin=plugin, **options)
+        except _DECODER_ERRORS as error:
+            failure = error
+        else:
+            return stored, found
+    raise _damaged(file, failure) from failure
+
+
+def _unsupported(file: ScannedFile) -> UnsupportedTransferSyntax:
+    uid = UID(file.transfer_syntax_uid)
+    return UnsupportedTransferSyntax(
+        f"{file.name} is compressed as {uid.name} ({uid}), which no installed decoder reads."
+        if uid.name != uid
+        else f"{file.name} has the transfer syntax {uid or 'none'}, which no installed decoder reads.",
+        remedy="It is kept as it came. Have the sender offer an uncompressed or JPEG 2000 transfer syntax.",
+        file=file.name,
+        transfer_syntax_uid=file.transfer_syntax_uid,
+    )
+
+
+def _damaged(file: ScannedFile, why: object) -> PixelDataMismatch:
+    first_line = (str(why).strip().splitlines() or [type(why).__name__])[0]
+    return PixelDataMismatch(
+        f"{file.name} has compressed pixels that cannot be decoded ({first_line[:200]}).",
+        remedy=_SEND_AGAIN,
+        file=file.name,
+    )
