@@ -34,6 +34,12 @@ class Settings(BaseSettings):
     dicom_port: int = 11112
     #: Receiver processes that share the DICOM port.
     receivers: int = 2
+    #: Bytes of a P-DATA-TF that DICOM senders may use; 0: any.
+    dicom_maximum_pdu: int = 131072
+    #: TLS 1.3 for DICOM: the receiver's certificate and key, and the certificates (PEM) that senders must show.
+    dicom_tls_certificate: Path | None = None
+    dicom_tls_key: Path | None = None
+    dicom_tls_senders: Path | None = None
     #: Jobs that one worker process runs at a time.
     concurrency: int = 2
     #: Threads that a model may use; 0: all cores.
