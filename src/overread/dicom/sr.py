@@ -1,0 +1,92 @@
+"""The DICOM Structured Report of an analysis: Comprehensive 3D SR, TID 1500, its own series in the patient's study.
+
+PARTIAL and UNVERIFIED always: a radiologist has not seen it. It is written by a follow-up job, never while somebody
+waits for the result.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import Comprehensive3DSR
+from pydicom import Dataset, dcmwrite
+from pydicom.uid import UID
+
+from overread import __version__
+from overread.dicom.sr_content import OWN_SCHEME, report
+from overread.dicom.sr_source import COPIED, ImageReference, Source, read_source
+from overread.dicom.store_message import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from overread.services.ports import SrRequest
+
+SERIES_NUMBER = 99_001
+SERIES_DESCRIPTION = "Overread AI findings, not diagnostic"
+
+
+class _Document(Comprehensive3DSR):
+    """highdicom's, taking over just what `sr_source` has made valid (its own copy fails on unknown SOP classes)."""
+
+    def copy_patient_and_study_information(self, dataset: Dataset) -> None:
+        for keyword in COPIED:
+            if keyword in dataset:
+                setattr(self, keyword, dataset[keyword].value)
+
+
+class ComprehensiveSrWriter:
+    """`services.ports.SrWriter`."""
+
+    def write(self, report: SrRequest) -> bytes:
+        """A DICOM file (Explicit VR Little Endian, UTF-8).
+
+        Raises `InvalidDicom` if none of the evidence can be referred to.
+        """
+        ds = document(report)
+        buffer = BytesIO()
+        dcmwrite(buffer, ds, enforce_file_format=True)
+        return buffer.getvalue()
+
+
+def document(request: SrRequest) -> Dataset:
+    """The report as a data set. Raises `InvalidDicom` if none of the evidence can be referred to."""
+    source = read_source(request.evidence)
+    # Times in DICOM are local time unless the object says otherwise, and the study's, copied here, do not.
+    local = request.completed_at.astimezone()
+    sr = _Document(
+        evidence=[_evidence(source, image) for image in source.images],
+        content=report(request.outcome, source, request.tracking_uids),
+        series_instance_uid=request.series_instance_uid,
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=request.sop_instance_uid,
+        instance_number=1,
+        is_complete=False,
+        is_final=False,
+        is_verified=False,
+        manufacturer="Overread",
+        manufacturer_model_name="Overread",
+        software_versions=__version__,
+        device_serial_number=__version__,
+        series_description=SERIES_DESCRIPTION,
+        content_date=local.date(),
+        content_time=local.time(),
+        specific_character_set="ISO_IR 192",
+        coding_schemes=[
+            CodingSchemeIdentificationItem(
+                designator=OWN_SCHEME, name="Overread finding types", responsible_organization="Overread"
+            )
+        ],
+    )
+    sr.SeriesDate = sr.InstanceCreationDate = sr.ContentDate
+    sr.SeriesTime = sr.InstanceCreationTime = sr.ContentTime
+    sr.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    sr.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return sr
+
+
+def _evidence(source: Source, image: ImageReference) -> Dataset:
+    """What highdicom wants of an image: the study's header and the image's identity."""
+    ds = Dataset()
+    ds.update(source.header)
+    ds.SOPClassUID = image.sop_class_uid
+    ds.SOPInstanceUID = image.sop_instance_uid
+    ds.SeriesInstanceUID = image.series_instance_uid
+    return ds
