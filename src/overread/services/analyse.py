@@ -28,6 +28,10 @@ from overread.services.retry import RetryPolicy
 log = structlog.get_logger(__name__)
 
 
+#: A study that kills its worker (a decoder that crashes) is given up after so many claims.
+_CLAIMS_AT_MOST = 5
+
+
 @dataclass(frozen=True, kw_only=True)
 class AnalyseService:
     """What the worker runs."""
@@ -53,6 +57,9 @@ class AnalyseService:
         if row is None or row.claim is None:
             log.info("nothing to analyse", tenant=tenant.slug, analysis=str(analysis_id))
             return
+        if row.attempts > _CLAIMS_AT_MOST:
+            self.give_up(tenant, row.id, "WORKER_DIED", "The worker died again and again while it read this study.")
+            return
         began = self.monotonic()
         try:
             outcome = self._outcome(tenant, row, stored)
@@ -60,6 +67,14 @@ class AnalyseService:
             self._failed(tenant, row, error)
             return
         self._save(tenant, row, row.claim, outcome, round((self.monotonic() - began) * 1000))
+
+    def give_up(self, tenant: TenantId, analysis_id: UUID, code: str, message: str) -> None:
+        """Fail for good; the page then says why and offers Retry."""
+        with self.database.unit(tenant) as unit:
+            if unit.analyses.fail(analysis_id, code, message, self.clock()):
+                unit.audit.record("analysis.failed", actor="worker", analysis=str(analysis_id), code=code)
+                unit.events.publish("analysis", {"analysis": str(analysis_id)})
+        log.error("analysis given up", tenant=tenant.slug, analysis=str(analysis_id), code=code)
 
     def _outcome(self, tenant: TenantId, row: AnalysisRow, stored: tuple[StoredInstance, ...]) -> AnalysisOutcome:
         images: list[ImageInstance] = []

@@ -302,6 +302,10 @@ class AnalysisRepository(Protocol):
 
     def attach_sr(self, analysis_id: UUID, object_key: str) -> None: ...
 
+    def unfinished(self) -> tuple[AnalysisRow, ...]:
+        """Pending and processing ones, oldest first, without results."""
+        ...
+
     def typical_seconds(self, modality: Modality | None, default: float) -> float:
         """Median processing time of the last analyses of this modality, in seconds; `default` if none."""
         ...
@@ -338,13 +342,26 @@ class UserRepository(Protocol):
 class UnitOfWork(Protocol):
     """One transaction of one tenant. Commits when the block ends well, else rolls back."""
 
-    tenant: TenantId
-    studies: StudyRepository
-    analyses: AnalysisRepository
-    jobs: JobQueue
-    events: EventSink
-    audit: AuditTrail
-    users: UserRepository
+    @property
+    def tenant(self) -> TenantId: ...
+
+    @property
+    def studies(self) -> StudyRepository: ...
+
+    @property
+    def analyses(self) -> AnalysisRepository: ...
+
+    @property
+    def jobs(self) -> JobQueue: ...
+
+    @property
+    def events(self) -> EventSink: ...
+
+    @property
+    def audit(self) -> AuditTrail: ...
+
+    @property
+    def users(self) -> UserRepository: ...
 
     def __enter__(self) -> Self: ...
 

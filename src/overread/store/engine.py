@@ -128,14 +128,17 @@ class EmbeddedPostgres:
             remedy="See the log there, or set OVERREAD_DATABASE_URL to a server of your own.",
         )
 
-    def stop(self) -> None:
-        """Fast shutdown of our own child; one that another process started is left alone."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
+    def stop(self, timeout_s: float = 20.0) -> None:
+        """Fast shutdown; also of a server that an earlier, killed supervisor left behind."""
+        pid = self.pid
+        if pid is not None:
+            os.kill(pid, signal.SIGINT)
+        deadline = time.monotonic() + timeout_s
+        while self.pid is not None and time.monotonic() < deadline:
+            if self._process is not None:
+                self._process.poll()  # a zombie would still look alive
+            time.sleep(0.01)
+        if self._process is not None:
             self._process.kill()
             self._process.wait()
         self._process = None

@@ -1,0 +1,200 @@
+"""Wiring: the one place that knows every concrete class."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psycopg.conninfo import make_conninfo
+
+from overread import __version__
+from overread.config import Settings
+from overread.dicom.read import PydicomParser
+from overread.dicom.sr import HighdicomSrWriter
+from overread.domain.study import TenantId
+from overread.inference.registry import Registry
+from overread.observe.logs import configure_logging
+from overread.pipeline.triage import TriageTable
+from overread.services.analyse import AnalyseService
+from overread.services.assemble import AssembleService
+from overread.services.ports import Database, DicomParser, ObjectStore
+from overread.services.receive import ReceiveService
+from overread.services.reconcile import ReconcileService
+from overread.services.requests import RequestService
+from overread.services.structured_report import StructuredReportService
+from overread.store import roles
+from overread.store.database import Postgres
+from overread.store.directory import Directory
+from overread.store.engine import EmbeddedPostgres
+from overread.store.objects import open_objects
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+DEMO_TENANT = TenantId(slug="demo")
+DEMO_AE = "OVERREAD"
+
+
+def now() -> datetime:
+    """The one clock: aware, UTC."""
+    return datetime.now(UTC)
+
+
+def embedded(settings: Settings) -> EmbeddedPostgres:
+    """The embedded server of this installation (not started)."""
+    return EmbeddedPostgres(settings.prepare_state(), roles.password(settings.secret(), "owner"))
+
+
+def database_url(settings: Settings) -> str:
+    """Connection string of the serving processes; `store.database` adds user and password."""
+    return settings.database_url or embedded(settings).url
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overread:
+    """The parts that processes share. Models are loaded by the worker only."""
+
+    settings: Settings
+    database: Postgres
+    objects: ObjectStore
+    parser: DicomParser
+    receive: ReceiveService
+    assemble: AssembleService
+    requests: RequestService
+    directory: Directory
+
+    def close(self) -> None:
+        """Give connections back."""
+        self.database.close()
+
+    def login(self, role: str, *, direct: bool = False) -> str:
+        """Connection string of a shared log-in; `direct` for LISTEN."""
+        if direct and self.settings.database_direct_url:
+            secret = roles.password(self.settings.secret(), role)
+            return make_conninfo(self.settings.database_direct_url, user=role, password=secret)
+        return self.database.login(role)
+
+
+def build(settings: Settings) -> Overread:
+    """Everything but models and HTTP. The database need not run yet."""
+    configure_logging(settings.log_level)
+    database = Postgres(database_url(settings), settings.secret())
+    objects = open_objects(settings.objects_url, settings.state_dir / "objects")
+    parser = PydicomParser()
+    assemble = AssembleService(database=database, clock=now, quiet_factor=settings.quiet_factor)
+    return Overread(
+        settings=settings,
+        database=database,
+        objects=objects,
+        parser=parser,
+        assemble=assemble,
+        receive=ReceiveService(database=database, objects=objects, parser=parser, assemble=assemble, clock=now),
+        requests=RequestService(database=database, clock=now, concurrency=max(1, settings.concurrency)),
+        directory=Directory(database.login(roles.DOOR)),
+    )
+
+
+def registry(settings: Settings) -> Registry:
+    """The installed model packages."""
+    return Registry.open(
+        extra=settings.models,
+        threads=settings.model_threads,
+        memory_mib=settings.model_memory_mib,
+        timeout_s=settings.model_timeout_s,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerParts:
+    """What only the worker has."""
+
+    analyse: AnalyseService
+    structured_report: StructuredReportService
+    reconcile: ReconcileService
+    shelf: Registry
+
+
+def build_worker(overread: Overread) -> WorkerParts:
+    """Adds models and the SR writer."""
+    database: Database = overread.database
+    shelf = registry(overread.settings)
+    return WorkerParts(
+        shelf=shelf,
+        analyse=AnalyseService(
+            database=database,
+            objects=overread.objects,
+            parser=overread.parser,
+            shelf=shelf,
+            clock=now,
+            table=TriageTable.from_catalogue(),
+        ),
+        structured_report=StructuredReportService(
+            database=database,
+            objects=overread.objects,
+            writer=HighdicomSrWriter(),
+            clock=now,
+            uid_root=overread.settings.uid_root,
+        ),
+        reconcile=ReconcileService(database=database, clock=now),
+    )
+
+
+def build_app(overread: Overread) -> FastAPI:
+    """The HTTP application: API and pages."""
+    from overread import api, web
+    from overread.http.app import create_app
+    from overread.http.wiring import HttpSettings, Services
+    from overread.services.access import AccessService
+    from overread.store.events import PostgresEvents
+
+    settings = overread.settings
+    key = hmac.new(settings.secret(), b"overread token key 1", hashlib.sha256).digest()
+
+    @functools.lru_cache(maxsize=1)
+    def tenants_at(_minute: int) -> frozenset[TenantId]:
+        return frozenset(overread.directory.tenants())
+
+    def tenant_exists(tenant: TenantId) -> bool:
+        return tenant in tenants_at(int(now().timestamp()) // 10)
+
+    services = Services(
+        db=overread.database,
+        objects=overread.objects,
+        parser=overread.parser,
+        receive=overread.receive,
+        requests=overread.requests,
+        access=AccessService(
+            overread.database,
+            keys={"1": key},
+            active_key="1",
+            clock=now,
+            lifetime=timedelta(seconds=settings.token_seconds),
+            tenant_exists=tenant_exists,
+        ),
+        events=PostgresEvents(overread.login(roles.DOOR, direct=True)),
+        settings=HttpSettings(
+            version=__version__,
+            default_tenant=DEMO_TENANT.slug,
+            dicom_ae_title=DEMO_AE,
+            dicom_host=settings.dicom_host,
+            dicom_port=settings.dicom_port,
+            max_upload_bytes=settings.upload_limit_mib * 1024 * 1024,
+            spool_dir=_spool(settings),
+        ),
+        clock=now,
+        started_at=now(),
+    )
+    app = create_app(services, routers=[*api.ROUTERS, *web.ROUTERS], error_page=web.error_page)
+    app.mount("/static", web.STATIC)
+    return app
+
+
+def _spool(settings: Settings) -> Path:
+    folder = settings.state_dir / "spool"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder

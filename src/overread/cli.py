@@ -1,0 +1,155 @@
+"""The `overread` command."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from overread import __version__
+from overread.config import Settings
+from overread.domain.errors import OverreadError
+from overread.domain.texts import DISCLAIMER
+
+app = typer.Typer(
+    name="overread",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Reads every imaging study before the radiologist does. " + DISCLAIMER,
+    epilog="Examples: `overread demo` · `overread analyze chest.dcm` · `overread serve` · `overread doctor`",
+)
+_err = Console(stderr=True)
+
+
+def main() -> None:
+    """Entry point: an expected error is one sentence and status 2, never a traceback."""
+    try:
+        app()
+    except OverreadError as error:
+        _fail(error)
+
+
+def _fail(error: OverreadError) -> NoReturn:
+    _err.print(f"[red]{error.code}[/]: {error}", highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"overread {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+@app.command(epilog="Example: `OVERREAD_HTTP_PORT=9000 overread serve`")
+def serve(
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+) -> None:
+    """Start database (embedded unless OVERREAD_DATABASE_URL is set), receiver, worker and web; Ctrl-C stops them."""
+    from overread.supervisor import Supervisor
+
+    settings = Settings()
+    supervisor = Supervisor(settings, say=lambda text: _err.print(f"[dim]{text} ...[/]"), workers=workers)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: supervisor.request_stop())
+    with supervisor.running():
+        _err.print(
+            f"Web: http://{settings.http_host}:{settings.http_port}   "
+            f"DICOM: {settings.dicom_host}:{settings.dicom_port}   Ctrl-C stops.",
+            highlight=False,
+        )
+        supervisor.wait()
+        _err.print("[dim]Stopping ...[/]")
+
+
+@app.command(epilog="Example: `overread api` behind a load balancer, with OVERREAD_DATABASE_URL set")
+def api() -> None:
+    """Serve the API and the pages only."""
+    import uvicorn
+
+    from overread import bootstrap
+    from overread.supervisor import follow_parent, mark_ready
+
+    settings = Settings()
+    follow_parent()
+    overread = bootstrap.build(settings)
+    application = bootstrap.build_app(overread)
+
+    class _Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            mark_ready(settings, "api")
+
+    config = uvicorn.Config(
+        application,
+        host=settings.http_host,
+        port=settings.http_port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+    _Server(config).run()
+    overread.close()
+
+
+@app.command(epilog="Example: `OVERREAD_DICOM_HOST=0.0.0.0 overread receive`")
+def receive() -> None:
+    """Receive by DICOM (C-STORE, C-ECHO) only."""
+    from overread import receiver
+    from overread.supervisor import follow_parent, mark_ready
+
+    settings = Settings()
+    follow_parent()
+    raise typer.Exit(receiver.run(settings, ready=lambda: mark_ready(settings, "receiver")))
+
+
+@app.command(epilog="Example: `overread worker --name worker-2`")
+def worker(name: Annotated[str, typer.Option(help="Shown in logs.")] = "worker-1") -> None:
+    """Analyse studies only."""
+    from overread import worker as process
+    from overread.supervisor import follow_parent, mark_ready
+
+    settings = Settings()
+    follow_parent()
+    process.run(settings, ready=lambda: mark_ready(settings, name))
+
+
+@app.command(epilog="Examples: `overread demo` · `overread demo --once` · `overread demo --studies /media/cd`")
+def demo(
+    studies: Annotated[
+        Path | None, typer.Option(help="Send this folder (or ZIP, or file) of DICOM instead of our samples.")
+    ] = None,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Exit when all is read: 0 only if every study was analysed or honestly refused."),
+    ] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Also fetch public real studies (needs the internet), checked by sha256.")
+    ] = False,
+) -> None:
+    """Start everything, send sample studies through our own DICOM port, print what was found, and go on serving."""
+    from overread.demo import run
+
+    raise typer.Exit(run(Settings(), studies=studies, once=once, download=download))
+
+
+@app.command(epilog="Example: `overread doctor`")
+def doctor() -> None:
+    """Check this installation: state folder, database, object store, models, decoders, ports, dead letters."""
+    from overread.doctor import run
+
+    raise typer.Exit(run(Settings()))
