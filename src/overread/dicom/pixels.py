@@ -18,6 +18,7 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
+from overread.dicom import jpeg12
 from overread.dicom.attributes import Attributes
 from overread.dicom.codestream import frame_size
 from overread.dicom.display import to_grey
@@ -42,7 +43,7 @@ _RLE = "1.2.840.10008.1.2.5"
 #: Which of pydicom's plugins to use, best first (what was tried: docs/decisions). Others are tried after it.
 _PREFERRED = {
     "1.2.840.10008.1.2.4.50": "pillow",
-    "1.2.840.10008.1.2.4.51": "gdcm",
+    "1.2.840.10008.1.2.4.51": jpeg12.PLUGIN,
     "1.2.840.10008.1.2.4.57": "gdcm",
     "1.2.840.10008.1.2.4.70": "gdcm",
     "1.2.840.10008.1.2.4.80": "pyjpegls",
@@ -53,6 +54,7 @@ _PREFERRED = {
 }
 _HTJ2K = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203))
 _COMPRESSED = _HTJ2K.union(_PREFERRED)
+jpeg12.install()
 #: What the decoders are known to raise on damaged input. They are foreign code in C++, Rust and Python.
 _DECODER_ERRORS = (
     ValueError,
