@@ -1,0 +1,160 @@
+"""One thorax: an anatomy, its findings, and everything that attenuates in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from overread.phantom.anatomy import AIR, FAT, MUSCLE, SIDES, SOFT, Anatomy, Arms, Side, draw_anatomy
+from overread.phantom.findings import Finding, FindingTruth, Region, measure, place
+from overread.phantom.grid import EVERYWHERE, Box, Floats, Level
+from overread.phantom.organs import Organs
+from overread.phantom.skeleton import skeleton
+from overread.phantom.trees import airways, outside, vessels
+from overread.phantom.tubes import Tube
+
+#: Hearts at least this large (relative) are cardiomegaly: a cardiothoracic ratio above about 0.5 on a PA film.
+LARGE_HEART = 1.15
+#: Thickness of the visceral pleura with the lung pressed against it, mm: a sheet of half soft tissue.
+PLEURA_MM = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layer:
+    """A body that adds ``hu`` Hounsfield units to whatever the layers before it made of the place."""
+
+    name: str
+    level: Level
+    hu: float
+    box: Box = EVERYWHERE
+    #: Width of a gradual border, mm; 0 for a sharp one.
+    soft_mm: float = 0.0
+    #: How much coarser than the rest it may be sampled: large smooth bodies.
+    coarser: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thorax:
+    """A thorax phantom: `layers` and `tubes` add up, from air (-1000 HU), to Hounsfield units at any point.
+
+    It is a description and holds no voxels; `phantom.radiograph` and `phantom.ct` sample it on their own grids.
+    """
+
+    anatomy: Anatomy
+    findings: tuple[Finding, ...] = ()
+
+    @cached_property
+    def organs(self) -> Organs:
+        """The levels of the soft organs."""
+        return Organs(anatomy=self.anatomy)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """The findings at their places."""
+        return tuple(place(finding, self.anatomy) for finding in self.findings)
+
+    @cached_property
+    def bones(self) -> tuple[Tube, ...]:
+        """Ribs, spine, shoulder girdle, sternum."""
+        return skeleton(self.anatomy)
+
+    @cached_property
+    def vessels(self) -> tuple[Tube, ...]:
+        """Arteries and veins of the lungs that are still there: none in pleural air or fluid."""
+        out = vessels(self.anatomy, np.random.default_rng([self.anatomy.seed, 1]))
+        for region in self.regions:
+            out = outside(out, region.edge if region.edge is not None else region.level)
+        return out
+
+    @cached_property
+    def airways(self) -> tuple[Tube, ...]:
+        """Trachea and bronchi."""
+        return airways(self.anatomy)
+
+    def lung_level(self, side: Side) -> Level:
+        """Level of the pleural cavity of one side."""
+        return lambda x, y, z: self.organs.lung(side, x, y, z)
+
+    @cached_property
+    def lung_ml(self) -> dict[Side, float]:
+        """Volume of each pleural cavity, mL."""
+        return {side: measure(self.lung_level(side), self.organs.lung_box(side), 3.0)[0] for side in SIDES}
+
+    def lung_hu(self, side: Side) -> float:
+        """Hounsfield units of the lung of one side: what pleural air pushes together keeps its mass."""
+        taken = sum(r.volume_ml for r in self.regions if r.side is side and r.edge is not None)
+        if not taken:
+            return self.anatomy.lung_hu
+        whole = self.lung_ml[side]
+        return AIR + (self.anatomy.lung_hu - AIR) * whole / (whole - taken)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The bodies without the tubes, outermost first."""
+        out = [
+            Layer(name="body", level=self.organs.body, hu=FAT - AIR, coarser=2),
+            Layer(name="muscle", level=self.organs.muscle, hu=MUSCLE - FAT, coarser=2),
+        ]
+        if self.anatomy.stomach_gas:
+            out.append(Layer(name="stomach gas", level=self.organs.stomach_gas, hu=AIR - MUSCLE))
+        for side in SIDES:
+            out.append(
+                Layer(
+                    name=f"{side} lung",
+                    level=self.lung_level(side),
+                    hu=self.lung_hu(side) - MUSCLE,
+                    box=self.organs.lung_box(side),
+                )
+            )
+        for region in self.regions:
+            out += _finding_layers(region, self.lung_level(region.side), self.lung_hu(region.side))
+        return tuple(out)
+
+    @property
+    def tubes(self) -> tuple[Tube, ...]:
+        """All thin structures."""
+        return self.bones + self.airways + self.vessels
+
+    def truths(self) -> tuple[FindingTruth, ...]:
+        """What is in this thorax, without the projected boxes (`phantom.radiograph` adds those)."""
+        out = [FindingTruth(key=r.key, side=r.side, volume_ml=r.volume_ml, box_mm=r.box) for r in self.regions]
+        if self.anatomy.heart >= LARGE_HEART:
+            size = 90.0 * self.anatomy.heart
+            around = ((-size, -110.0, -90.0), (size + 60.0, 70.0, 190.0))
+            volume, box = measure(self.organs.heart, around, 3.0)
+            out.append(FindingTruth(key="cardiomegaly", side=None, volume_ml=volume, box_mm=box))
+        return tuple(out)
+
+
+def _finding_layers(region: Region, lung: Level, lung_hu: float) -> list[Layer]:
+    (x0, y0, z0), (x1, y1, z1) = region.box
+    box = ((x0 - 14, y0 - 14, z0 - 14), (x1 + 14, y1 + 14, z1 + 14))
+    layers = [Layer(name=region.key, level=region.level, hu=region.hu - lung_hu, box=box, soft_mm=region.soft_mm)]
+    if region.edge is not None:  # the visceral pleura over the edge of the lung, as a thin sheet
+        inner = _pleura(region.edge, lung)
+        layers.append(Layer(name="pleura", level=inner, hu=0.5 * (SOFT - lung_hu), box=box))
+        layers.append(Layer(name="pleura", level=region.level, hu=0.5 * (lung_hu - SOFT), box=box))
+    return layers
+
+
+def _pleura(edge: Level, lung: Level) -> Level:
+    def level(x: Floats, y: Floats, z: Floats) -> Floats:
+        return np.asarray(np.maximum(edge(x, y, z) - np.float32(PLEURA_MM), lung(x, y, z)))
+
+    return level
+
+
+def make_thorax(
+    rng: np.random.Generator,
+    *findings: Finding,
+    arms: Arms = Arms.OUT,
+    female: bool | None = None,
+    heart: float | None = None,
+) -> Thorax:
+    """A thorax with an anatomy drawn from ``rng`` and the given findings; ``heart`` overrides the heart's size."""
+    anatomy = draw_anatomy(rng, female=female, arms=arms)
+    if heart is not None:
+        anatomy = replace(anatomy, heart=heart)
+    return Thorax(anatomy=anatomy, findings=findings)
