@@ -15,26 +15,25 @@ from psycopg.conninfo import make_conninfo
 from overread import __version__
 from overread.config import Settings
 from overread.dicom.read import PydicomParser
-from overread.dicom.sr import HighdicomSrWriter
 from overread.domain.study import TenantId
-from overread.inference.registry import Registry
 from overread.observe.logs import configure_logging
-from overread.pipeline.triage import TriageTable
-from overread.services.analyse import AnalyseService
 from overread.services.assemble import AssembleService
 from overread.services.ports import Database, DicomParser, ObjectStore
 from overread.services.receive import ReceiveService
-from overread.services.reconcile import ReconcileService
 from overread.services.requests import RequestService
-from overread.services.structured_report import StructuredReportService
 from overread.store import roles
 from overread.store.database import Postgres
 from overread.store.directory import Directory
 from overread.store.engine import EmbeddedPostgres
 from overread.store.objects import open_objects
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no web server, a web server no model
     from fastapi import FastAPI
+
+    from overread.inference.registry import Registry
+    from overread.services.analyse import AnalyseService
+    from overread.services.reconcile import ReconcileService
+    from overread.services.structured_report import StructuredReportService
 
 DEMO_TENANT = TenantId(slug="demo")
 DEMO_AE = "OVERREAD"
@@ -101,6 +100,8 @@ def build(settings: Settings) -> Overread:
 
 def registry(settings: Settings) -> Registry:
     """The installed model packages."""
+    from overread.inference.registry import Registry
+
     return Registry.open(
         extra=settings.models,
         threads=settings.model_threads,
@@ -121,6 +122,12 @@ class WorkerParts:
 
 def build_worker(overread: Overread) -> WorkerParts:
     """Adds models and the SR writer."""
+    from overread.dicom.sr import HighdicomSrWriter
+    from overread.pipeline.triage import TriageTable
+    from overread.services.analyse import AnalyseService
+    from overread.services.reconcile import ReconcileService
+    from overread.services.structured_report import StructuredReportService
+
     database: Database = overread.database
     shelf = registry(overread.settings)
     return WorkerParts(
