@@ -20,7 +20,7 @@ from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from overread.dicom.sr import ComprehensiveSrWriter
+from overread.dicom.sr import HighdicomSrWriter
 from overread.domain.analysis import AnalysisOutcome, Finding, NotAssessed, QualityAssessment, TriageDecision
 from overread.domain.evidence import ModelIdentity
 from overread.domain.image import BoundingBox
@@ -100,7 +100,7 @@ def image(*, bare: bool) -> bytes:
 @pytest.fixture(params=["findings", "no finding", "bare source"])
 def report(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     found = () if request.param == "no finding" else (FINDING, WITHOUT_BOX)
-    data = ComprehensiveSrWriter().write(
+    data = HighdicomSrWriter().write(
         SrRequest(
             analysis_id=UUID(int=9),
             outcome=outcome(*found),

@@ -15,7 +15,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
-from overread.dicom.sr import ComprehensiveSrWriter
+from overread.dicom.sr import HighdicomSrWriter
 from overread.domain.analysis import (
     AnalysisOutcome,
     Finding,
@@ -104,7 +104,7 @@ EMPTY = replace(OUTCOME, findings=(), problems=())
 
 
 def write(outcome: AnalysisOutcome = OUTCOME, *evidence: bytes) -> bytes:
-    return ComprehensiveSrWriter().write(
+    return HighdicomSrWriter().write(
         SrRequest(
             analysis_id=UUID(int=9),
             outcome=outcome,

@@ -32,7 +32,7 @@ class _Document(Comprehensive3DSR):
                 setattr(self, keyword, dataset[keyword].value)
 
 
-class ComprehensiveSrWriter:
+class HighdicomSrWriter:
     """`services.ports.SrWriter`."""
 
     def write(self, report: SrRequest) -> bytes:

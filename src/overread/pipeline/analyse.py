@@ -1,0 +1,252 @@
+"""The whole pipeline, top to bottom: recognise -> quality -> detect -> triage -> measure -> compare -> triage again.
+
+One image that fails does not stop the others: it becomes a problem with its code, and the rest of the study is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from overread.domain import catalogue
+from overread.domain.analysis import (
+    AnalysisOutcome,
+    Finding,
+    InstanceProblem,
+    NotAssessed,
+    TriageDecision,
+)
+from overread.domain.errors import InferenceError, InvalidDicom, OverreadError
+from overread.domain.evidence import EvidenceBar, ModelIdentity
+from overread.domain.image import GreyImage, ImageInstance
+from overread.domain.modality import Modality, modality_of
+from overread.domain.priority import Level
+from overread.pipeline import quality
+from overread.pipeline.analysers import chest_xray
+from overread.pipeline.ports import Model, ModelShelf
+from overread.pipeline.recognise import CHEST_XRAY_TASK, VIEW_TASK, Recognition, recognise
+from overread.pipeline.triage import TriageTable, decide
+
+_NO_MODEL = "no model is installed for chest radiographs"
+_NOT_LOOKED_FOR = "no installed model looks for it"
+_MODEL_FAILED = "the model failed on the image"
+_NO_FRONTAL = "the study has no frontal chest radiograph that could be read"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageReading:
+    """What became of one image, for whoever wants to know more than the findings."""
+
+    sop_instance_uid: str
+    view: str | None
+    view_confidence: float | None
+    #: Why it was not assessed, "" if it was.
+    not_assessed: str
+    #: Calibrated confidence of every output of the model, also below the threshold to show.
+    scores: Mapping[str, float]
+
+
+@dataclass
+class _Study:
+    """What is known so far; only `analyse` holds one."""
+
+    findings: list[Finding] = field(default_factory=list)
+    recognised: list[tuple[str, Recognition]] = field(default_factory=list)
+    read: list[GreyImage] = field(default_factory=list)
+    problems: list[InstanceProblem] = field(default_factory=list)
+    models: list[ModelIdentity] = field(default_factory=list)
+    error: OverreadError | None = None
+
+
+def analyse(
+    images: Sequence[ImageInstance],
+    problems: Iterable[InstanceProblem],
+    shelf: ModelShelf,
+    *,
+    bar: EvidenceBar,
+    triage_table: TriageTable,
+    new_id: Callable[[], UUID],
+    on_triage: Callable[[TriageDecision], None] | None = None,
+    on_image: Callable[[ImageReading], None] | None = None,
+) -> AnalysisOutcome:
+    """Read one study revision.
+
+    `problems` are instances that could not be decoded. `on_triage` hears of a critical first triage as soon as it is
+    known, `on_image` of each image.
+
+    Raises `InvalidDicom` (or the subclass of the first problem's code) if no image could be decoded, an
+    `InferenceError` if the models failed on every image, and any transient error at once, so that the caller tries
+    again.
+    """
+    study = _Study(problems=list(problems))
+    if not images and study.problems:
+        raise _nothing_readable(study.problems)
+    view_model, chest_model = shelf.find(VIEW_TASK), shelf.find(CHEST_XRAY_TASK)
+
+    first: TriageDecision | None = None
+    for image in images:
+        reading = _read(image, view_model, chest_model, study, bar=bar, table=triage_table, new_id=new_id)
+        if on_image is not None:
+            on_image(reading)
+        if first is None:
+            first = _first_critical(study.findings, triage_table, bar, on_triage)
+    if study.error is not None and not study.recognised:
+        raise study.error
+
+    # Nothing is measured and no prior is compared yet: both will add findings before the second triage.
+    not_assessed = _not_assessed(study, chest_model)
+    assessed = tuple(o.finding for o in chest_model.outputs) if chest_model is not None and study.read else ()
+    triage = decide(
+        study.findings,
+        table=triage_table,
+        bar=bar,
+        before=first,
+        nothing_assessed=None if assessed else _why_nothing(not_assessed),
+    )
+    modality, body_part = _kind(images, study)
+    return AnalysisOutcome(
+        modality=modality,
+        body_part=body_part,
+        findings=tuple(study.findings),
+        not_assessed=not_assessed,
+        assessed=assessed,
+        quality=quality.assess(study.read),
+        triage=triage,
+        models=tuple(study.models),
+        problems=tuple(study.problems),
+    )
+
+
+def _read(
+    image: ImageInstance,
+    view_model: Model | None,
+    chest_model: Model | None,
+    study: _Study,
+    *,
+    bar: EvidenceBar,
+    table: TriageTable,
+    new_id: Callable[[], UUID],
+) -> ImageReading:
+    """Recognise one image and look for findings in it. What fails becomes a problem of the study."""
+    uid = image.header.sop_instance_uid
+    try:
+        known = recognise(image, view_model)
+        if known.view is not None and view_model is not None:
+            _used(study, view_model)
+        if known.task is not None and chest_model is None:
+            known = _without(known, _NO_MODEL)
+        if known.task is None or chest_model is None:
+            study.recognised.append((uid, known))
+            return _reading(uid, known, {})
+        found = chest_xray.read(image, chest_model, bar=bar, table=table, new_id=new_id)
+    except InferenceError as error:
+        if error.transient:
+            raise
+        study.problems.append(InstanceProblem(instance=uid, code=error.code, message=str(error)))
+        study.error = error
+        return ImageReading(sop_instance_uid=uid, view=None, view_confidence=None, not_assessed=str(error), scores={})
+    _used(study, chest_model)
+    study.recognised.append((uid, known))
+    study.read.append(image.image)
+    study.findings.extend(found.findings)
+    return _reading(uid, known, found.scores)
+
+
+def _used(study: _Study, model: Model) -> None:
+    if model.identity not in study.models:
+        study.models.append(model.identity)
+
+
+def _without(known: Recognition, reason: str) -> Recognition:
+    return Recognition(
+        modality=known.modality,
+        body_part=known.body_part,
+        view=known.view,
+        view_confidence=known.view_confidence,
+        reason=reason,
+        whole_study=True,
+    )
+
+
+def _reading(uid: str, known: Recognition, scores: Mapping[str, float]) -> ImageReading:
+    return ImageReading(
+        sop_instance_uid=uid,
+        view=known.view,
+        view_confidence=known.view_confidence,
+        not_assessed=known.reason,
+        scores=scores,
+    )
+
+
+def _first_critical(
+    findings: Sequence[Finding],
+    table: TriageTable,
+    bar: EvidenceBar,
+    on_triage: Callable[[TriageDecision], None] | None,
+) -> TriageDecision | None:
+    """The first triage, once it is critical: somebody is told before the rest of the study is read."""
+    decision = decide(findings, table=table, bar=bar)
+    if decision.urgency is not Level.CRITICAL:
+        return None
+    if on_triage is not None:
+        on_triage(decision)
+    return decision
+
+
+def _not_assessed(study: _Study, chest_model: Model | None) -> tuple[NotAssessed, ...]:
+    """Images and studies that were not read, and each finding type of chest radiographs that no model looked for."""
+    items: list[NotAssessed] = []
+    for reason in dict.fromkeys(k.reason for _, k in study.recognised if k.whole_study):
+        items.append(NotAssessed(finding_type="", name="Study", reason=reason))
+    items.extend(
+        NotAssessed(finding_type="", name="Image", reason=known.reason, sop_instance_uid=uid)
+        for uid, known in study.recognised
+        if known.reason and not known.whole_study
+    )
+    if study.read and chest_model is not None:
+        covered, reason = {o.finding for o in chest_model.outputs}, _NOT_LOOKED_FOR
+    elif study.error is not None:
+        covered, reason = set(), _MODEL_FAILED
+    elif any(_is_chest(known) for _, known in study.recognised):
+        covered, reason = set(), _NO_MODEL if chest_model is None else _NO_FRONTAL
+    else:
+        return tuple(items)
+    items.extend(
+        NotAssessed(finding_type=entry.key, name=entry.name, reason=reason)
+        for entry in catalogue.findings_for(chest_xray.MODALITY, chest_xray.BODY_PART)
+        if entry.key not in covered
+    )
+    return tuple(items)
+
+
+def _is_chest(known: Recognition) -> bool:
+    return known.modality is chest_xray.MODALITY and (known.body_part or "").upper() == chest_xray.BODY_PART
+
+
+def _why_nothing(not_assessed: Sequence[NotAssessed]) -> str:
+    return next((item.reason for item in not_assessed), "there is no image in the study")
+
+
+def _kind(images: Sequence[ImageInstance], study: _Study) -> tuple[Modality | None, str | None]:
+    """Modality and body part of the study: of the images that were read, else of most."""
+    known = [k for _, k in study.recognised if k.task is not None] or [k for _, k in study.recognised]
+    modalities = Counter(k.modality for k in known if k.modality is not None)
+    parts = Counter(k.body_part for k in known if k.body_part)
+    tagged = (m for i in images if (m := modality_of(i.header.modality)) is not None)
+    return (
+        modalities.most_common(1)[0][0] if modalities else next(tagged, None),
+        parts.most_common(1)[0][0] if parts else None,
+    )
+
+
+def _nothing_readable(problems: Sequence[InstanceProblem]) -> InvalidDicom:
+    """The error of a study without a single readable image, of the first problem's kind."""
+    kinds: list[type[InvalidDicom]] = [InvalidDicom, *InvalidDicom.__subclasses__()]
+    first = problems[0]
+    if len(problems) == 1:
+        message = f"The only image of the study could not be read: {first.message}"
+    else:
+        message = f"None of the {len(problems)} images of the study could be read. The first: {first.message}"
+    return next((kind for kind in kinds if kind.code == first.code), InvalidDicom)(message)

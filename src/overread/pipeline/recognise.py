@@ -1,0 +1,202 @@
+"""What an image shows, by its pixels and its tags, and whether an analyser applies to it.
+
+Tags are often missing or wrong, so a radiograph is only read if its pixels show a frontal chest *and* no tag says
+otherwise. Without tags the pixels decide; where both contradict each other, the image is not assessed and the reason
+names both. Cross-sectional images and ultrasound are told by their Modality (0008,0060): no analyser reads them yet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from overread.domain.image import ImageHeader, ImageInstance
+from overread.domain.modality import Modality, modality_of
+from overread.pipeline.ports import Model
+from overread.pipeline.preprocess import prepare
+
+#: Outputs of the model for the task "radiograph_view".
+VIEW_TASK = "radiograph_view"
+CHEST_FRONTAL = "chest_frontal"
+CHEST_LATERAL = "chest_lateral"
+OTHER_RADIOGRAPH = "other_radiograph"
+NOT_RADIOGRAPH = "not_radiograph"
+
+CHEST_XRAY_TASK = "chest_xray"
+CHEST = "CHEST"
+
+#: Modality (0008,0060) of a radiograph that may show a chest. OT and none say nothing: the pixels decide.
+_RADIOGRAPHS = frozenset({"CR", "DX", "RG"})
+_SILENT = frozenset({"", "OT", "SC"})
+_CHEST_PARTS = frozenset({"CHEST", "THORAX", "LUNG", "LUNGS", "RIBCAGE"})
+_FRONTAL_VIEWS = frozenset({"PA", "AP", "FRONTAL", "POSTERO_ANTERIOR", "ANTERO_POSTERIOR"})
+_LATERAL_VIEWS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"})
+#: Fewer pixels than this on a side show too little.
+_MIN_SIDE = 64
+
+_WORDS = {Modality.CT: "CT", Modality.MRI: "MRI", Modality.ULTRASOUND: "ultrasound", Modality.XRAY: "radiographs"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognition:
+    """What an image was taken for."""
+
+    modality: Modality | None
+    body_part: str | None
+    #: Class of the view model, by pixels alone; None if it was not asked.
+    view: str | None = None
+    #: Probability of that class, 0..1.
+    view_confidence: float | None = None
+    #: Task of the analyser that applies ("chest_xray"); None if none does, and `reason` says why.
+    task: str | None = None
+    reason: str = ""
+    #: The reason holds for the whole kind of study, not just for this image.
+    whole_study: bool = False
+
+
+def recognise(instance: ImageInstance, view_model: Model | None) -> Recognition:
+    """Decide on one image. Without a view model only complete tags are believed.
+
+    Raises what `Model.predict` raises.
+    """
+    header = instance.header
+    refused = _by_header(header) or _by_look(instance)
+    if refused is not None:
+        return refused
+    if view_model is None:
+        return _by_tags_alone(header)
+    chances = view_chances(instance, view_model)
+    view = max(chances, key=lambda name: chances[name])
+    return _judge(header, view, chances[view], _frontal_threshold(view_model), chances.get(CHEST_FRONTAL, 0.0))
+
+
+def view_chances(instance: ImageInstance, model: Model) -> Mapping[str, float]:
+    """Probability of each class of the view model, 0..1."""
+    logits = model.predict(prepare(instance.image.pixels, model.input).tensor).logits
+    return {
+        output.finding: 1.0 / (1.0 + math.exp(-(output.slope * float(logit) + output.intercept)))
+        for output, logit in zip(model.outputs, logits, strict=True)
+    }
+
+
+def _frontal_threshold(model: Model) -> float:
+    """From which probability on an image counts as a frontal chest radiograph, as the card says."""
+    return next((o.threshold_show for o in model.outputs if o.finding == CHEST_FRONTAL), 0.5)
+
+
+def _by_header(header: ImageHeader) -> Recognition | None:
+    """What the tags alone refuse."""
+    tag = (header.modality or "").strip().upper()
+    if tag in _RADIOGRAPHS or tag in _SILENT:
+        return None
+    modality = modality_of(tag)
+    if tag == "MG":
+        words = "mammography"
+    elif modality is not None:
+        words = _WORDS[modality]
+    else:
+        words = f"modality {tag}"
+    return Recognition(
+        modality=modality,
+        body_part=header.body_part,
+        reason=f"no analyser is installed for {words} yet",
+        whole_study=True,
+    )
+
+
+def _by_look(instance: ImageInstance) -> Recognition | None:
+    """What is no single grey radiograph of a usable size."""
+    header, image = instance.header, instance.image
+    reason = ""
+    if image.was_colour:
+        reason = "a colour image, and a radiograph is grey"
+    elif header.number_of_frames > 1:
+        reason = f"{header.number_of_frames} frames, and only single radiographs are read"
+    elif min(image.rows, image.columns) < _MIN_SIDE:
+        reason = f"only {image.columns} x {image.rows} pixels, and at least {_MIN_SIDE} x {_MIN_SIDE} are needed"
+    return _refuse(header, reason) if reason else None
+
+
+def _by_tags_alone(header: ImageHeader) -> Recognition:
+    if _part(header) in _CHEST_PARTS and _view(header) in _FRONTAL_VIEWS and header.modality in _RADIOGRAPHS:
+        return Recognition(modality=Modality.XRAY, body_part=CHEST, task=CHEST_XRAY_TASK)
+    return _refuse(
+        header,
+        "its tags do not say that it is a frontal chest radiograph, and no model is installed that tells by the pixels",
+    )
+
+
+def _judge(header: ImageHeader, view: str, chance: float, threshold: float, frontal: float) -> Recognition:
+    """Pixels and tags together. `chance` is that of `view`, `frontal` that of a frontal chest."""
+    part, position = _part(header), _view(header)
+    says = _tags_say(header)
+    is_frontal = view == CHEST_FRONTAL and frontal >= threshold
+    if is_frontal:
+        if part and part not in _CHEST_PARTS:
+            return _contradiction(header, view, chance, says, "show a frontal chest radiograph")
+        if position and position not in _FRONTAL_VIEWS:
+            return _contradiction(header, view, chance, says, "show a frontal view")
+        return Recognition(
+            modality=Modality.XRAY, body_part=CHEST, view=view, view_confidence=chance, task=CHEST_XRAY_TASK
+        )
+    if view == CHEST_FRONTAL:
+        reason = f"it is not certain enough that it shows a frontal chest radiograph ({frontal:.2f} of {threshold:.2f})"
+    elif view == CHEST_LATERAL:
+        if position in _FRONTAL_VIEWS or (part and part not in _CHEST_PARTS):
+            return _contradiction(header, view, chance, says, "show a lateral chest radiograph")
+        reason = "a lateral view, and only frontal chest radiographs are read"
+    elif part and part not in _CHEST_PARTS:
+        reason = f"a radiograph of {part}, and no analyser is installed for it yet"
+    elif view == NOT_RADIOGRAPH:
+        if part in _CHEST_PARTS or position or header.modality in _RADIOGRAPHS:
+            return _contradiction(header, view, chance, says, "do not look like a radiograph")
+        reason = "it does not look like a radiograph"
+    elif position in _LATERAL_VIEWS:
+        reason = "a lateral view, and only frontal chest radiographs are read"
+    elif part in _CHEST_PARTS or position:
+        return _contradiction(
+            header,
+            view,
+            chance,
+            says,
+            "do not show an upright frontal chest (turned, inverted, cut off, another part)",
+        )
+    else:
+        reason = "a radiograph of another body part, or a chest that is turned, inverted or cropped"
+    return _refuse(header, reason, view, chance)
+
+
+def _contradiction(header: ImageHeader, view: str, chance: float, says: str, pixels: str) -> Recognition:
+    return _refuse(header, f"its tags say {says}, but its pixels {pixels}", view, chance)
+
+
+def _refuse(header: ImageHeader, reason: str, view: str | None = None, chance: float | None = None) -> Recognition:
+    modality = modality_of(header.modality)
+    part = header.body_part
+    if view in (CHEST_FRONTAL, CHEST_LATERAL):
+        modality, part = modality or Modality.XRAY, part or CHEST
+    elif view == OTHER_RADIOGRAPH:
+        modality = modality or Modality.XRAY
+    return Recognition(modality=modality, body_part=part, view=view, view_confidence=chance, reason=reason)
+
+
+def _part(header: ImageHeader) -> str:
+    return (header.body_part or "").strip().upper()
+
+
+def _view(header: ImageHeader) -> str:
+    return (header.view_position or "").strip().upper()
+
+
+def _tags_say(header: ImageHeader) -> str:
+    said = [
+        f"{name} {value}"
+        for name, value in (
+            ("modality", header.modality),
+            ("body part", _part(header)),
+            ("view", _view(header)),
+        )
+        if value
+    ]
+    return ", ".join(said)
