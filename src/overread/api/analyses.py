@@ -10,20 +10,22 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from overread.domain.analysis import AnalysisStatus
-from overread.domain.errors import AnalysisNotFound, Conflict, InvalidRequest, NotFound, UnsupportedModality
+from overread.domain.errors import Conflict, InvalidRequest, NotFound, UnsupportedModality
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.http.auth import Reader, Requester
+from overread.http.lookups import get_analysis as lookup_analysis
+from overread.http.lookups import parse_analysis_id
 from overread.http.paging import DEFAULT_LIMIT, MAX_LIMIT, MAX_PAGE, PaginationInfo, pagination
 from overread.http.replies import choose, json_reply, parse_fields
 from overread.http.wire import AnalysisResult, WireModel, dump, result_from_row
 from overread.http.wiring import services_of
-from overread.services.ports import AnalysisFilter, AnalysisRow, UnitOfWork
+from overread.services.ports import AnalysisFilter
 
 router = APIRouter(prefix="/api/image-analysis", tags=["image analysis"])
 
 FIELDS: Final = tuple(field.alias or name for name, field in AnalysisResult.model_fields.items())
-_MODALITIES: Final = [m.value for m in Modality]
+_MODALITIES: Final = tuple(m.value for m in Modality)
 
 
 class CreateRequest(WireModel):
@@ -32,7 +34,7 @@ class CreateRequest(WireModel):
     model_config = ConfigDict(extra="forbid")
 
     study_id: str = Field(min_length=1, max_length=64, description="StudyInstanceUID (0020,000D), or our own id.")
-    modality: str = Field(max_length=40, json_schema_extra={"enum": _MODALITIES})
+    modality: str = Field(max_length=40, json_schema_extra={"enum": [*_MODALITIES]})
     priority: Level | None = Field(default=None, description="QueuePriority; left out: from the order.")
     patient_id: str | int | None = Field(
         default=None, description="PatientID (0010,0020), text. If given, it must be the study's."
@@ -75,22 +77,6 @@ class ListQuery(BaseModel):
     page: int = Field(default=1, ge=1, le=MAX_PAGE)
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
     fields: str | None = Field(default=None, max_length=1000, description="Only these, e.g. analysisId,findings.name")
-
-
-def parse_analysis_id(text: str) -> UUID:
-    """An id from an address. What is no id names nothing: `AnalysisNotFound`."""
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise AnalysisNotFound("There is no analysis with this id.") from error
-
-
-def get_row(uow: UnitOfWork, analysis_id: UUID) -> AnalysisRow:
-    """Raises `AnalysisNotFound`; another tenant's analysis is not found either."""
-    row = uow.analyses.get(analysis_id)
-    if row is None:
-        raise AnalysisNotFound("There is no analysis with this id.", analysis_id=str(analysis_id))
-    return row
 
 
 def parse_instant(name: str, text: str | None, *, end: bool) -> datetime | None:
@@ -177,7 +163,7 @@ def get_analysis(
     chosen = parse_fields(fields, FIELDS)
     analysis_id = parse_analysis_id(analysisId)
     with services_of(request).db.unit(who.tenant) as uow:
-        row = get_row(uow, analysis_id)
+        row = lookup_analysis(uow, analysis_id)
         uow.audit.record("analysis.view", actor=who.name, study_id=row.study.id, analysis_id=str(row.id))
     return json_reply(request, choose(dump(result_from_row(row)), chosen))
 
@@ -208,7 +194,7 @@ def structured_report(request: Request, analysisId: str, who: Reader) -> Respons
     services = services_of(request)
     analysis_id = parse_analysis_id(analysisId)
     with services.db.unit(who.tenant) as uow:
-        row = get_row(uow, analysis_id)
+        row = lookup_analysis(uow, analysis_id)
         if row.sr_object_key is not None:
             uow.audit.record("sr.download", actor=who.name, study_id=row.study.id, analysis_id=str(row.id))
     if row.sr_object_key is None:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
-from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from overread.domain.analysis import AnalysisStatus
-from overread.domain.errors import StudyNotFound
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.http.auth import Reader
+from overread.http.lookups import find_study, image_address
 from overread.http.paging import DEFAULT_LIMIT, MAX_LIMIT, MAX_PAGE, PaginationInfo, pagination
 from overread.http.replies import choose, json_reply, parse_fields
 from overread.http.wire import WireModel, dump
 from overread.http.wiring import services_of
-from overread.services.ports import AnalysisFilter, AnalysisRow, StudyRow, UnitOfWork
+from overread.services.ports import AnalysisFilter, AnalysisRow, StudyRow
 
 router = APIRouter(prefix="/api/studies", tags=["studies"])
 
@@ -103,19 +102,6 @@ class StudyQuery(BaseModel):
     page: int = Field(default=1, ge=1, le=MAX_PAGE)
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
     fields: str | None = Field(default=None, max_length=1000)
-
-
-def find_study(uow: UnitOfWork, study_id_or_uid: str) -> StudyRow:
-    """Raises `StudyNotFound`; another tenant's study is not found either."""
-    study = uow.studies.find(study_id_or_uid) if 0 < len(study_id_or_uid) <= 64 else None
-    if study is None:
-        raise StudyNotFound("There is no such study here.", lookedIn="own store")
-    return study
-
-
-def image_address(study_uid: str, sop_instance_uid: str) -> str:
-    """Address of an instance's picture."""
-    return f"/api/studies/{quote(study_uid)}/instances/{quote(sop_instance_uid)}/image.png"
 
 
 def _study(row: StudyRow, analysis: AnalysisRow | None) -> dict[str, object]:

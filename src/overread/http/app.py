@@ -22,6 +22,7 @@ from overread.domain.texts import DISCLAIMER
 from overread.http import errors
 from overread.http.auth import Limiters
 from overread.http.limits import BodyLimit, RateLimiter
+from overread.http.pictures import PictureCache
 from overread.http.security import SecurityHeaders
 from overread.http.wiring import Services
 
@@ -63,6 +64,7 @@ def create_app(
     app.state.limiters = Limiters(
         api=RateLimiter(settings.api_per_minute), login=RateLimiter(settings.login_per_minute)
     )
+    app.state.pictures = PictureCache()
     errors.install(app)
     app.add_middleware(
         BodyLimit,

@@ -157,11 +157,15 @@ def _now(request: Request) -> datetime:
     return now
 
 
+def public_sentence(error: OverreadError) -> str:
+    """What the caller may read of an error."""
+    return next((_CALM[kind] for kind in type(error).__mro__ if kind in _CALM), str(error))
+
+
 def overread_error(request: Request, error: Exception) -> Response:
     """Handler of every `OverreadError`."""
     assert isinstance(error, OverreadError)  # noqa: S101 - FastAPI calls it for nothing else
     status = status_of(error)
-    sentence = next((_CALM[kind] for kind in type(error).__mro__ if kind in _CALM), str(error))
     if status >= 500:
         log.error("request.failed", code=error.code, status=status, where=_frames(error))
     headers = {}
@@ -171,7 +175,7 @@ def overread_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(error.details.get("retryAfterSeconds", 5))
     body = error_body(
         error.code,
-        sentence,
+        public_sentence(error),
         _now(request),
         details=_public_details(error),
         analysis_id=error.details.get("analysis_id"),

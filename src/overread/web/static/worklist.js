@@ -1,0 +1,106 @@
+// The worklist: live, and wholly usable by keyboard.
+import { listen, onKeys, tick } from "./page.js";
+
+const list = document.getElementById("list");
+const filters = document.getElementById("filters");
+const search = filters.elements.q;
+const news = document.getElementById("news");
+const title = document.title;
+let selected = null;
+let timer = null;
+let running = false;
+let again = false;
+
+const rows = () => [...list.querySelectorAll("tbody tr")];
+
+function select(row, scroll = true) {
+  for (const other of rows()) other.classList.toggle("selected", other === row);
+  selected = row ? row.id : null;
+  if (row && scroll) row.scrollIntoView({ block: "nearest" });
+}
+
+function move(step) {
+  const all = rows();
+  if (!all.length) return;
+  const at = all.findIndex((row) => row.id === selected);
+  select(all[Math.min(all.length - 1, Math.max(0, at < 0 ? (step > 0 ? 0 : all.length - 1) : at + step))]);
+}
+
+function open(row) {
+  if (row) location.href = row.dataset.href;
+}
+
+function badge() {
+  const critical = rows().filter((row) => row.dataset.urgency === "critical").length;
+  document.title = critical ? `(${critical}) ${title}` : title;
+}
+
+async function refresh() {
+  if (running) {
+    again = true;
+    return;
+  }
+  running = true;
+  try {
+    const answer = await fetch(`/worklist/rows${list.dataset.query}`, { headers: { Accept: "text/html" } });
+    if (answer.redirected || answer.status === 401) return location.reload();
+    if (!answer.ok) return;
+    const before = new Set(rows().map((row) => row.id));
+    const top = scrollY;
+    // The fragment is ours and escaped by the server; it holds no script, and the page's policy would not run one.
+    list.innerHTML = await answer.text();
+    scrollTo(scrollX, top);
+    const fresh = rows().filter((row) => !before.has(row.id));
+    for (const row of fresh) row.classList.add("fresh");
+    const pressing = fresh.filter((row) => row.dataset.urgency === "critical");
+    if (fresh.length) news.textContent = `${fresh.length} new, ${pressing.length} of them critical`;
+    select(document.getElementById(selected), false);
+    tick(list);
+    badge();
+  } catch {
+    // No network: the light in the bar says so, and the next event or connection brings the list.
+  } finally {
+    running = false;
+    if (again) {
+      again = false;
+      refresh();
+    }
+  }
+}
+
+/** Many events at once are one fetch. */
+function soon() {
+  clearTimeout(timer);
+  timer = setTimeout(refresh, 120);
+}
+
+function toggleCritical() {
+  filters.elements.priority.value = filters.elements.priority.value === "critical" ? "" : "critical";
+  filters.requestSubmit();
+}
+
+list.addEventListener("click", (event) => {
+  const row = event.target.closest("tbody tr");
+  if (row && !event.target.closest("a, button, form") && !getSelection().toString()) open(row);
+});
+filters.addEventListener("change", (event) => event.target !== search && filters.requestSubmit());
+filters.addEventListener("submit", () => {
+  // An empty filter stays out of the address.
+  for (const field of filters.elements) if (field.name && !field.value) field.disabled = true;
+});
+
+onKeys({
+  j: () => move(1),
+  ArrowDown: () => move(1),
+  k: () => move(-1),
+  ArrowUp: () => move(-1),
+  Enter: (event) => (event.target.closest("a, button, summary") ? false : open(document.getElementById(selected))),
+  "/": () => search.select(),
+  g: () => select(rows()[0]),
+  c: toggleCritical,
+  x: () => (location.href = "/"),
+});
+
+badge();
+setInterval(() => tick(list), 15000);
+listen(soon);

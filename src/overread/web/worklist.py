@@ -1,0 +1,143 @@
+"""The worklist: what is there to read, the most pressing on top, live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from overread.domain.analysis import AnalysisStatus
+from overread.domain.modality import Modality
+from overread.domain.priority import Level
+from overread.http.auth import Anybody, Reader, Requester
+from overread.http.lookups import parse_analysis_id
+from overread.http.wiring import services_of
+from overread.services.access import Identity, Permission
+from overread.services.ports import AnalysisFilter
+from overread.web.templates import page, safe_next
+
+router = APIRouter(include_in_schema=False)
+
+ROWS_A_PAGE: Final = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """What the query string asks for. An unknown value means any: a person may have an old address."""
+
+    priority: Level | None
+    modality: Modality | None
+    status: AnalysisStatus | None
+    text: str
+    page: int
+
+    @property
+    def any(self) -> bool:
+        """Whether something is filtered out."""
+        return bool(self.priority or self.modality or self.status or self.text)
+
+    def query(self, page: int | None = None) -> str:
+        """As a query string, "" or with its question mark."""
+        values = {"priority": self.priority, "modality": self.modality, "status": self.status, "q": self.text}
+        pairs = {key: str(value) for key, value in values.items() if value}
+        number = self.page if page is None else page
+        if number > 1:
+            pairs["page"] = str(number)
+        return f"?{urlencode(pairs)}" if pairs else ""
+
+
+def parse_filters(priority: str, modality: str, status: str, q: str, page: str) -> Filters:
+    """From the query string's words."""
+    return Filters(
+        priority=next((p for p in Level if p.value == priority), None),
+        modality=next((m for m in Modality if m.value == modality), None),
+        status=next((s for s in AnalysisStatus if s.value == status), None),
+        text=q.strip()[:200],
+        page=int(page) if page.isascii() and page.isdigit() and 0 < int(page[:7]) <= 100_000 else 1,
+    )
+
+
+_Word = Annotated[str, Query(max_length=200)]
+
+
+def _rows(request: Request, who: Identity, filters: Filters) -> dict[str, Any]:
+    services = services_of(request)
+    flt = AnalysisFilter(
+        priority=filters.priority,
+        modality=filters.modality,
+        status=filters.status,
+        text=filters.text or None,
+        with_superseded=False,
+        page=filters.page,
+        limit=ROWS_A_PAGE,
+    )
+    with services.db.unit(who.tenant) as uow:
+        rows, total = uow.analyses.search(flt)
+    return {
+        "rows": rows,
+        "total": total,
+        "pages": max(1, -(-total // ROWS_A_PAGE)),
+        "filters": filters,
+        "settings": services.settings,
+    }
+
+
+@router.get("/")
+def worklist(
+    request: Request,
+    who: Anybody,
+    priority: _Word = "",
+    modality: _Word = "",
+    status: _Word = "",
+    q: _Word = "",
+    page_number: Annotated[str, Query(alias="page", max_length=7)] = "1",
+) -> Response:
+    """The page. Somebody who may not see patients gets the system page instead."""
+    if not who.may(Permission.READ_STUDIES):
+        return RedirectResponse("/system", status_code=303)
+    filters = parse_filters(priority, modality, status, q, page_number)
+    values = _rows(request, who, filters)
+    values |= {"levels": list(reversed(Level)), "modalities": list(Modality), "statuses": list(AnalysisStatus)}
+    return page(request, "worklist.html", who, **values)
+
+
+@router.get("/worklist/rows")
+def rows(
+    request: Request,
+    who: Reader,
+    priority: _Word = "",
+    modality: _Word = "",
+    status: _Word = "",
+    q: _Word = "",
+    page_number: Annotated[str, Query(alias="page", max_length=7)] = "1",
+) -> Response:
+    """The list alone, for the live page."""
+    filters = parse_filters(priority, modality, status, q, page_number)
+    return page(request, "rows.html", who, **_rows(request, who, filters))
+
+
+@router.post("/analyses/{analysis_id}/retry")
+def retry(
+    request: Request,
+    analysis_id: str,
+    who: Requester,
+    target: Annotated[str, Form(alias="next", max_length=2000)] = "/",
+) -> Response:
+    """Try a failed one again and go back."""
+    services_of(request).requests.retry(who.tenant, parse_analysis_id(analysis_id), who.name)
+    return RedirectResponse(safe_next(target), status_code=303)
+
+
+@router.post("/analyses/{analysis_id}/cancel")
+def cancel(
+    request: Request,
+    analysis_id: str,
+    who: Requester,
+    target: Annotated[str, Form(alias="next", max_length=2000)] = "/",
+) -> Response:
+    """Take a waiting one out of the queue and go back."""
+    services_of(request).requests.cancel(who.tenant, parse_analysis_id(analysis_id), who.name)
+    return RedirectResponse(safe_next(target), status_code=303)
