@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
-            probe = folder / ".write-test"
+            probe = folder / f".write-test-{os.getpid()}"  # several processes start at once
             probe.write_bytes(b"overread" * 512)
             probe.unlink()
         except OSError as error:
