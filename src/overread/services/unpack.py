@@ -304,6 +304,7 @@ def _check_kind(name: str, head: bytes) -> None:
             f"{name} is no DICOM file and was left out.",
             remedy="Nothing needs to be done unless an image was expected under this name.",
             file=name,
+            left_out=True,
         )
 
 
