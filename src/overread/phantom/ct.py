@@ -12,6 +12,7 @@ from scipy import ndimage
 from overread.phantom.anatomy import AIR
 from overread.phantom.grid import Floats, Grid, axis_points, coverage
 from overread.phantom.thorax import Layer, Thorax
+from overread.phantom.trees import VESSEL
 from overread.phantom.tubes import Tube, paint
 
 #: What CT stores: the usual range of a 12-bit scanner.
@@ -97,8 +98,14 @@ def hounsfield(layers: tuple[Layer, ...], tubes: list[Tube], grid: Grid) -> Floa
         if min(part.shape) < 1:
             continue
         level = np.broadcast_to(layer.level(*part.points()), part.shape)
-        out[place] += np.float32(layer.hu) * coverage(level, max(layer.soft_mm, pixel))
-    paint(out, grid, tubes, whole_ray=False)
+        share = coverage(level, pixel)
+        out[place] += np.float32(layer.hu) * (share if layer.fade is None else share * layer.fade.share(part))
+    paint(out, grid, (t for t in tubes if t.name != VESSEL), whole_ray=False)
+    vessels = [t for t in tubes if t.name == VESSEL]
+    if vessels:  # branches that overlap hold the same blood once
+        blood = np.zeros_like(out)
+        paint(blood, grid, vessels, whole_ray=False)
+        out += np.minimum(blood, np.float32(max(t.hu for t in vessels)))
     return np.maximum(out, np.float32(AIR))
 
 

@@ -57,13 +57,15 @@ class Region:
     #: Key of the finding in `domain.catalogue`.
     key: str
     side: Side
-    #: Negative inside, mm; limited to the pleural cavity.
+    #: Negative inside, mm; limited to the pleural cavity and to what findings before it left.
     level: Level
-    #: The surface of the lung that moved away, negative on the side of the finding; None where no lung moved.
-    edge: Level | None
+    #: The same without these limits, so negative outside the cavity too: where the finding ends within it.
+    edge: Level
+    #: Whether the lung has moved away from there (pleural air), rather than being filled.
+    moves_lung: bool
     #: Hounsfield units that it has instead of lung.
     hu: float
-    #: Width of its border, mm; 0 for a sharp one.
+    #: Width of the border within the lung, mm; 0 for a sharp one.
     soft_mm: float
     #: Volume, mL, measured on samples of `SAMPLE_MM`, and the box that holds it, mm, LPS.
     volume_ml: float
@@ -119,8 +121,8 @@ def measure(level: Level, box: Box, step: float = SAMPLE_MM) -> tuple[float, Box
     return volume, ((x0, y0, z0), (x1, y1, z1))
 
 
-def place(finding: Finding, anatomy: Anatomy) -> Region:
-    """The region that ``finding`` takes in the thorax of ``anatomy``.
+def place(finding: Finding, anatomy: Anatomy, taken: tuple[Region, ...] = ()) -> Region:
+    """The region that ``finding`` takes in the thorax of ``anatomy``, outside the regions ``taken``.
 
     Raises ValueError when the volume is not positive or leaves less than a fifth of the lung.
     """
@@ -138,6 +140,9 @@ def place(finding: Finding, anatomy: Anatomy) -> Region:
     grid = cells(box, SAMPLE_MM)
     points = grid.points()
     part = coverage(np.broadcast_to(lung(*points), grid.shape), SAMPLE_MM)
+    others = tuple(region.level for region in taken if region.side is side)
+    for other in others:
+        part = part * (other(*points) > 0)
     used = part > 0
     values = np.broadcast_to(field(*points), grid.shape)[used]
     order = np.argsort(values)
@@ -149,11 +154,11 @@ def place(finding: Finding, anatomy: Anatomy) -> Region:
     def edge(x: Floats, y: Floats, z: Floats) -> Floats:
         return np.asarray((field(x, y, z) - np.float32(threshold)) * scale(x, y, z), dtype=np.float32)
 
-    soft = _SOFT_MM[type(finding)]
-    steep = np.float32(4.0 if soft else 1.0)
-
     def level(x: Floats, y: Floats, z: Floats) -> Floats:
-        return np.asarray(np.maximum(edge(x, y, z), steep * lung(x, y, z)))
+        level = np.maximum(edge(x, y, z), lung(x, y, z))
+        for other in others:
+            level = np.maximum(level, -other(x, y, z))
+        return np.asarray(level)
 
     volume, box_mm = measure(level, box)
     key, hu = _KIND[type(finding)]
@@ -161,9 +166,10 @@ def place(finding: Finding, anatomy: Anatomy) -> Region:
         key=key,
         side=side,
         level=level,
-        edge=edge if isinstance(finding, Pneumothorax) else None,
+        edge=edge,
+        moves_lung=isinstance(finding, Pneumothorax),
         hu=finding.hu if isinstance(finding, Consolidation) else hu,
-        soft_mm=soft,
+        soft_mm=_SOFT_MM[type(finding)],
         volume_ml=volume,
         box=box_mm,
     )

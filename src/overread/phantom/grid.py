@@ -96,6 +96,23 @@ def _span(values: Floats, low: float, high: float) -> slice:
     return slice(int(inside[0]), int(inside[-1]) + 1)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fade:
+    """A border that is not sharp: from all to nothing over ``width_mm`` around the surface of ``level``."""
+
+    level: Level
+    width_mm: float
+    #: What has taken its part of the place already.
+    excluded: tuple[Fade, ...] = ()
+
+    def share(self, grid: Grid) -> Floats:
+        """0 to 1 at the points of ``grid``."""
+        share = coverage(self.level(*grid.points()), self.width_mm)
+        for other in self.excluded:
+            share = share * (1 - other.share(grid))
+        return share
+
+
 def axis_points(start: float, stop: float, step: float) -> Floats:
     """Evenly spaced centres of cells of ``step`` mm between ``start`` and ``stop`` (which may descend)."""
     count = max(2, round(abs(stop - start) / step))
@@ -103,8 +120,8 @@ def axis_points(start: float, stop: float, step: float) -> Floats:
     return (start + direction * step * (np.arange(count) + 0.5)).astype(np.float32)
 
 
-def path_length(grid: Grid, level: Level, box: Box = EVERYWHERE) -> Floats:
-    """Length in mm of each ray of ``grid`` inside ``level``, shape (R, C).
+def path_length(grid: Grid, level: Level, box: Box = EVERYWHERE, *, fade: Fade | None = None) -> Floats:
+    """Length in mm of each ray of ``grid`` inside ``level``, shape (R, C), weighted with the share of ``fade``.
 
     Between two planes the level is taken as linear, so the length is continuous although the planes are coarse.
     Lengths run along ``normal``; multiply by the obliquity of the ray where that matters.
@@ -121,6 +138,9 @@ def path_length(grid: Grid, level: Level, box: Box = EVERYWHERE) -> Floats:
     # both inside: the whole step; one inside: its share; none: 0
     share = inside / np.maximum(np.abs(a - b), inside + np.float32(1e-6))
     share[(a < 0) & (b < 0)] = 1.0
+    if fade is not None:
+        weight = np.broadcast_to(fade.share(part), part.shape)
+        share = share * (0.5 * (weight[:-1] + weight[1:]))
     out[place[1], place[2]] = share.sum(axis=0) * np.float32(grid.step)
     return out
 

@@ -12,7 +12,7 @@ from overread.domain.image import BoundingBox
 from overread.phantom.anatomy import SIDES, WATER_PER_MM
 from overread.phantom.findings import FindingTruth
 from overread.phantom.grid import EVERYWHERE, Box, Floats, Grid, Level, axis_points, path_length
-from overread.phantom.thorax import Layer, Thorax
+from overread.phantom.thorax import Thorax
 from overread.phantom.tubes import paint
 
 
@@ -95,7 +95,7 @@ def project(thorax: Thorax, geometry: Geometry) -> Projection:
         layers = [layer for layer in thorax.layers if layer.coarser == coarser]
         total, lungs = (np.zeros(grid.shape[1:], dtype=np.float32) for _ in range(2))
         for layer in layers:
-            length = _length(grid, layer)
+            length = path_length(grid, layer.level, layer.box, fade=layer.fade)
             total += np.float32(layer.hu) * length
             if layer.name.endswith(" lung"):
                 lungs += length
@@ -116,17 +116,6 @@ def project(thorax: Thorax, geometry: Geometry) -> Projection:
     coarse = geometry.grid(geometry.detail_mm, geometry.plane_mm)
     truths = tuple(_located(truth, thorax, coarse, geometry) for truth in thorax.truths())
     return Projection(geometry=geometry, attenuation=image, truths=truths)
-
-
-def _length(grid: Grid, layer: Layer) -> Floats:
-    if not layer.soft_mm:
-        return path_length(grid, layer.level, layer.box)
-    place, part = grid.window(layer.box)
-    out = np.zeros(grid.shape[1:], dtype=np.float32)
-    if min(part.shape) >= 1:
-        share = np.clip(0.5 - layer.level(*part.points()) / np.float32(layer.soft_mm), 0, 1)
-        out[place[1], place[2]] = share.sum(axis=0) * np.float32(grid.step)
-    return out
 
 
 def _enlarge(image: Floats, shape: tuple[int, int]) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 
 from overread.phantom.anatomy import AIR, FAT, MUSCLE, SIDES, SOFT, Anatomy, Arms, Side, draw_anatomy
 from overread.phantom.findings import Finding, FindingTruth, Region, measure, place
-from overread.phantom.grid import EVERYWHERE, Box, Floats, Level
+from overread.phantom.grid import EVERYWHERE, Box, Fade, Floats, Level
 from overread.phantom.organs import Organs
 from overread.phantom.skeleton import skeleton
 from overread.phantom.trees import airways, outside, vessels
@@ -29,8 +29,8 @@ class Layer:
     level: Level
     hu: float
     box: Box = EVERYWHERE
-    #: Width of a gradual border, mm; 0 for a sharp one.
-    soft_mm: float = 0.0
+    #: A gradual border within the body; None where all borders are sharp.
+    fade: Fade | None = None
     #: How much coarser than the rest it may be sampled: large smooth bodies.
     coarser: int = 1
 
@@ -53,7 +53,10 @@ class Thorax:
     @cached_property
     def regions(self) -> tuple[Region, ...]:
         """The findings at their places."""
-        return tuple(place(finding, self.anatomy) for finding in self.findings)
+        out: tuple[Region, ...] = ()
+        for finding in self.findings:
+            out += (place(finding, self.anatomy, out),)
+        return out
 
     @cached_property
     def bones(self) -> tuple[Tube, ...]:
@@ -65,7 +68,7 @@ class Thorax:
         """Arteries and veins of the lungs that are still there: none in pleural air or fluid."""
         out = vessels(self.anatomy, np.random.default_rng([self.anatomy.seed, 1]))
         for region in self.regions:
-            out = outside(out, region.edge if region.edge is not None else region.level)
+            out = outside(out, region.level)
         return out
 
     @cached_property
@@ -84,7 +87,7 @@ class Thorax:
 
     def lung_hu(self, side: Side) -> float:
         """Hounsfield units of the lung of one side: what pleural air pushes together keeps its mass."""
-        taken = sum(r.volume_ml for r in self.regions if r.side is side and r.edge is not None)
+        taken = sum(r.volume_ml for r in self.regions if r.side is side and r.moves_lung)
         if not taken:
             return self.anatomy.lung_hu
         whole = self.lung_ml[side]
@@ -108,8 +111,9 @@ class Thorax:
                     box=self.organs.lung_box(side),
                 )
             )
-        for region in self.regions:
-            out += _finding_layers(region, self.lung_level(region.side), self.lung_hu(region.side))
+        for index, region in enumerate(self.regions):
+            before = tuple(r for r in self.regions[:index] if r.side is region.side)
+            out += _finding_layers(region, before, self.lung_level(region.side), self.lung_hu(region.side))
         return tuple(out)
 
     @property
@@ -128,11 +132,17 @@ class Thorax:
         return tuple(out)
 
 
-def _finding_layers(region: Region, lung: Level, lung_hu: float) -> list[Layer]:
+def _fade(region: Region, before: tuple[Region, ...] = ()) -> Fade:
+    return Fade(level=region.edge, width_mm=region.soft_mm or 1.0, excluded=tuple(_fade(other) for other in before))
+
+
+def _finding_layers(region: Region, before: tuple[Region, ...], lung: Level, lung_hu: float) -> list[Layer]:
     (x0, y0, z0), (x1, y1, z1) = region.box
     box = ((x0 - 14, y0 - 14, z0 - 14), (x1 + 14, y1 + 14, z1 + 14))
-    layers = [Layer(name=region.key, level=region.level, hu=region.hu - lung_hu, box=box, soft_mm=region.soft_mm)]
-    if region.edge is not None:  # the visceral pleura over the edge of the lung, as a thin sheet
+    if region.soft_mm:
+        return [Layer(name=region.key, level=lung, hu=region.hu - lung_hu, box=box, fade=_fade(region, before))]
+    layers = [Layer(name=region.key, level=region.level, hu=region.hu - lung_hu, box=box)]
+    if region.moves_lung:  # the visceral pleura over the edge of the lung, as a thin sheet
         inner = _pleura(region.edge, lung)
         layers.append(Layer(name="pleura", level=inner, hu=0.5 * (SOFT - lung_hu), box=box))
         layers.append(Layer(name="pleura", level=region.level, hu=0.5 * (lung_hu - SOFT), box=box))

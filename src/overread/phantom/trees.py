@@ -11,6 +11,8 @@ from overread.phantom.grid import Level
 from overread.phantom.organs import Organs
 from overread.phantom.tubes import Tube, Vectors, smooth_path, tube
 
+#: Name of the tubes of `vessels`.
+VESSEL = "vessel"
 #: Twigs of arteries and of veins in each lung.
 ARTERY_TWIGS, VEIN_TWIGS = 330, 210
 #: Radius of a last twig, mm, and how the radius grows with the number of twigs it feeds (2 would keep the area).
@@ -50,7 +52,7 @@ def vessels(anatomy: Anatomy, rng: np.random.Generator) -> tuple[Tube, ...]:
         share = np.clip(0.5 + depth / (2 * np.asarray(radii)), 0, 1)  # outside the lung it replaces no air
         # a short twig needs no bend
         out += [
-            tube("vessel", path if np.linalg.norm(path[2] - path[0]) > 14 else path[::2], radius, hu * float(part))
+            tube(VESSEL, path if np.linalg.norm(path[2] - path[0]) > 14 else path[::2], radius, hu * float(part))
             for path, radius, part in zip(paths, radii, share, strict=True)
             if part > 0
         ]
