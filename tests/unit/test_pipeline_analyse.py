@@ -54,6 +54,8 @@ class FakeModel:
         self.outputs = tuple(outputs)
         self.answers = answers
         self.error: OverreadError | None = None
+        #: Where the evidence lies, for each output; float32 (F, h, w).
+        self.maps: NDArray[np.float32] | None = None
 
     def predict(self, tensor: NDArray[np.float32]) -> Prediction:
         assert tensor.shape == (1, 1, 32, 32)
@@ -64,7 +66,7 @@ class FakeModel:
         if key not in self.answers:
             raise InferenceError("The model failed.")
         p = np.asarray(self.answers[key], dtype=np.float64).clip(1e-6, 1 - 1e-6)
-        return Prediction(logits=np.log(p / (1 - p)).astype(np.float32))
+        return Prediction(logits=np.log(p / (1 - p)).astype(np.float32), maps=self.maps)
 
 
 class Shelf:
@@ -174,6 +176,19 @@ def test_an_exploratory_finding_is_shown_and_changes_no_order():
     assert outcome.triage.urgency is Level.ROUTINE
     assert "is exploratory (sensitivity 0.71 [0.62–0.79] is below the bar of 0.90" in outcome.triage.reason
     assert told == []
+
+
+def test_a_box_comes_from_the_outputs_own_map():
+    model = chest_model()
+    model.maps = np.zeros((3, 8, 8), dtype=np.float32)
+    model.maps[1, 1:3, 5:7] = 1.0
+    outcome = run([image(FRONTAL_PTX, side=128)], shelf=Shelf(chest_xray=model, radiograph_view=view_model()))
+    pneumothorax, cardiomegaly = outcome.findings
+    box = pneumothorax.bounding_box
+    assert box is not None
+    assert box.x == pytest.approx(5 * 16, abs=10)
+    assert box.y == pytest.approx(1 * 16, abs=10)
+    assert cardiomegaly.bounding_box is None, "a flat map says nothing of where"
 
 
 def test_a_lateral_beside_a_frontal_is_not_assessed_and_all_frontals_are_read():

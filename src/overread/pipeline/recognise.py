@@ -7,12 +7,12 @@ names both. Cross-sectional images and ultrasound are told by their Modality (00
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from overread.domain.image import ImageHeader, ImageInstance
 from overread.domain.modality import Modality, modality_of
+from overread.pipeline.detect import confidences
 from overread.pipeline.ports import Model
 from overread.pipeline.preprocess import prepare
 
@@ -73,11 +73,7 @@ def recognise(instance: ImageInstance, view_model: Model | None) -> Recognition:
 
 def view_chances(instance: ImageInstance, model: Model) -> Mapping[str, float]:
     """Probability of each class of the view model, 0..1."""
-    logits = model.predict(prepare(instance.image.pixels, model.input).tensor).logits
-    return {
-        output.finding: 1.0 / (1.0 + math.exp(-(output.slope * float(logit) + output.intercept)))
-        for output, logit in zip(model.outputs, logits, strict=True)
-    }
+    return confidences(model.outputs, model.predict(prepare(instance.image.pixels, model.input).tensor))
 
 
 def _frontal_threshold(model: Model) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -12,6 +11,7 @@ from overread.domain.analysis import Finding
 from overread.domain.evidence import EvidenceBar, Interval, ModelIdentity, OutputEvidence
 from overread.domain.image import BoundingBox, ImageInstance
 from overread.domain.modality import Modality
+from overread.pipeline.detect import confidences, locate
 from overread.pipeline.ports import Model
 from overread.pipeline.preprocess import prepare
 from overread.pipeline.triage import TriageTable
@@ -37,19 +37,16 @@ def read(
 
     Raises what `Model.predict` raises.
     """
-    logits = model.predict(prepare(instance.image.pixels, model.input).tensor).logits
-    scores = {o.finding: _confidence(o, float(logit)) for o, logit in zip(model.outputs, logits, strict=True)}
-    findings = [
-        _finding(instance, model.identity, output, scores[output.finding], None, bar, table, new_id)
-        for output in model.outputs
-        if scores[output.finding] >= output.threshold_show
-    ]
+    prepared = prepare(instance.image.pixels, model.input)
+    prediction = model.predict(prepared.tensor)
+    scores = confidences(model.outputs, prediction)
+    findings = []
+    for number, output in enumerate(model.outputs):
+        if scores[output.finding] >= output.threshold_show:
+            box = None if prediction.maps is None else locate(prediction.maps[number], prepared.frame)
+            findings.append(_finding(instance, model.identity, output, scores[output.finding], box, bar, table, new_id))
     findings.sort(key=lambda f: (-f.severity.rank, -f.confidence))
     return ChestReading(findings=tuple(findings), scores=scores)
-
-
-def _confidence(output: OutputEvidence, logit: float) -> float:
-    return 1.0 / (1.0 + math.exp(-(output.slope * logit + output.intercept)))
 
 
 def _finding(
