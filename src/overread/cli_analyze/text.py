@@ -1,0 +1,112 @@
+"""Results in plain words for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from overread.domain.analysis import AnalysisStatus
+from overread.domain.priority import Level
+from overread.domain.texts import DISCLAIMER, NO_FINDING
+from overread.http.wire import AnalysisResult, Finding
+
+_COLOUR = {Level.CRITICAL: "bold red", Level.URGENT: "yellow", Level.ROUTINE: "green"}
+
+
+def words(results: Sequence[AnalysisResult]) -> RenderableType:
+    """One study in detail, several as a table with a row each; the disclaimer below."""
+    parts = list(_detail(results[0])) if len(results) == 1 else [_overview(results)] if results else []
+    return Group(*parts, "", DISCLAIMER)
+
+
+def _overview(results: Sequence[AnalysisResult]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, caption="* exploratory: measured too weak to change any order")
+    for heading in ("Study", "Urgency", "Findings (confidence)", "Seconds"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "Seconds" else "left")
+    for result in results:
+        table.add_row(escape(result.study_id), _urgency(result), _summary(result), _seconds(result))
+    return table
+
+
+def _summary(result: AnalysisResult) -> str:
+    if result.status is AnalysisStatus.FAILED:
+        return f"[red]failed[/]: {escape(result.error_message or '')}"
+    if result.findings:
+        return ", ".join(f"{f.name} {_confidence(f)}{'*' if f.exploratory else ''}" for f in result.findings)
+    return NO_FINDING if result.assessed else f"Not assessed: {escape(_why_not(result))}"
+
+
+def _detail(result: AnalysisResult) -> Iterator[RenderableType]:
+    kind = " ".join(part for part in (result.modality or "unknown modality", result.body_part) if part)
+    yield f"[bold]{escape(result.study_id)}[/] · {escape(kind)} · {_seconds(result)} s"
+    yield f"[{_COLOUR[result.priority]}]{escape(result.triage.reason)}[/]"
+    if result.status is AnalysisStatus.FAILED:
+        yield f"[red]Failed[/] ({result.error_code}): {escape(result.error_message or '')}"
+    if result.findings:
+        yield _findings(result.findings)
+    elif result.assessed:
+        yield NO_FINDING
+    if result.assessed:
+        yield "Assessed: " + ", ".join(a.name for a in result.assessed)
+    yield from _not_assessed(result)
+    if result.quality_assessment is not None:
+        for issue in result.quality_assessment.issues:
+            yield f"Quality: {escape(issue.description)}"
+        yield escape(result.quality_assessment.recommendations)
+    for problem in result.problems:
+        yield f"[red]{problem.code}[/]: {escape(problem.message)}"
+
+
+def _findings(findings: Sequence[Finding]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("Finding", "Severity", "Confidence", "Where (x, y, width, height)", "Evidence"):
+        table.add_column(heading, overflow="fold")
+    for f in findings:
+        where = (
+            f"{f.bounding_box.x}, {f.bounding_box.y}, {f.bounding_box.width}, {f.bounding_box.height}"
+            if f.bounding_box
+            else "not located"
+        )
+        colour = _COLOUR[f.severity]
+        table.add_row(f.name, f"[{colour}]{f.severity}[/]", _confidence(f), where, _evidence(f))
+    return table
+
+
+def _evidence(finding: Finding) -> str:
+    power = "exploratory, changes no order" if finding.exploratory else "may raise urgency"
+    figures = [
+        f"{name} {measured.value:.2f} ({measured.low:.2f} to {measured.high:.2f})"
+        for name, measured in (("sensitivity", finding.sensitivity), ("specificity", finding.specificity))
+        if measured is not None
+    ]
+    return "; ".join([power, *figures])
+
+
+def _not_assessed(result: AnalysisResult) -> Iterator[str]:
+    """One line a reason, with the names that it holds for."""
+    by_reason: dict[str, list[str]] = {}
+    for item in result.not_assessed:
+        file = next((i.file for i in result.images or () if i.sop_instance_uid == item.sop_instance_uid), None)
+        by_reason.setdefault(item.reason, []).append(file or item.name)
+    for reason, names in by_reason.items():
+        yield f"Not assessed ({escape(reason)}): {escape(', '.join(names))}"
+
+
+def _why_not(result: AnalysisResult) -> str:
+    return next((item.reason for item in result.not_assessed), "no image in the study")
+
+
+def _urgency(result: AnalysisResult) -> str:
+    return f"[{_COLOUR[result.priority]}]{result.priority}[/]"
+
+
+def _confidence(finding: Finding) -> str:
+    return f"{min(finding.confidence_score, 0.99):.2f}"
+
+
+def _seconds(result: AnalysisResult) -> str:
+    return "-" if result.processing_time is None else f"{result.processing_time:.2f}"
