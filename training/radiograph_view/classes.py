@@ -1,10 +1,10 @@
 """The four answers, and what counts as which.
 
-* `chest_frontal`: an upright PA or AP chest radiograph, bright = dense. Mirrored ones count too: no network of this size
-  can tell a mirrored film from dextrocardia, so laterality is not its question.
+* `chest_frontal`: an upright PA or AP chest radiograph, bright = dense. Mirrored ones count too: a mirrored film cannot
+  be told from dextrocardia, so laterality is not this model's question.
 * `chest_lateral`: an upright lateral chest radiograph, facing either side.
-* `other_radiograph`: every other radiograph, and chest radiographs that must not be analysed as they are: turned by 90 or
-  180 degrees, grey scale inverted, oblique, a detail (less than half of the chest), or several films in one image.
+* `other_radiograph`: every other radiograph, and chest radiographs that must not be analysed as they are: turned by 90
+  or 180 degrees, grey scale inverted, oblique, a detail (less than half of the chest), or several films in one image.
 * `not_radiograph`: sections (CT, MR, in any plane), ultrasound, photographs, pages of text, screens, noise.
 """
 
@@ -35,3 +35,6 @@ class Item:
     part: str
     #: PA or AP for frontal chest radiographs, else empty.
     view: str = ""
+    #: Years, and M or F, where known.
+    age: int | None = None
+    sex: str = ""

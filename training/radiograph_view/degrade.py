@@ -124,7 +124,11 @@ def _marker(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     for _ in range(int(rng.integers(1, 4))):
         font = ImageFont.load_default(max(6, int(max(image.size) * rng.uniform(0.03, 0.09))))
         u, v = rng.uniform(0, 0.85), float(rng.choice([rng.uniform(0.0, 0.15), rng.uniform(0.82, 0.95)]))
-        at = (int(u * image.width), int(v * image.height)) if rng.random() < 0.6 else (int(v * image.width), int(u * image.height))
+        at = (
+            (int(u * image.width), int(v * image.height))
+            if rng.random() < 0.6
+            else (int(v * image.width), int(u * image.height))
+        )
         draw.text(at, str(rng.choice(_MARKERS)), fill=int(rng.choice([255, 255, 230, 0])), font=font)
     return image
 

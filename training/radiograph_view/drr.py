@@ -1,6 +1,6 @@
 """Digitally reconstructed radiographs: Beer-Lambert projections of a CT volume at any angle.
 
-There is no real lateral chest radiograph in the data, so laterals come from the one whole CT that is. Frontal and oblique
+No set of lateral chest radiographs is in the data, so laterals come from the one whole CT that is. Frontal and oblique
 projections of the same volume are made alike, so that the look of a projection does not tell the view.
 """
 
@@ -61,8 +61,8 @@ def body_volume(hu: NDArray[np.float32], spacing_mm: tuple[float, float, float])
 def project(volume: Volume, angle_deg: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """One radiograph, float32 (rows, columns) 0..1, bright = dense; 0 degrees is frontal, 90 and 270 are lateral.
 
-    Tissue is varied (lung and bone density, body thickness), the ends are extended by repetition, scatter and a film curve
-    are added.
+    Tissue is varied (lung and bone density, body thickness), the ends are extended by repetition, scatter and a film
+    curve are added.
     """
     hu = volume.hu
     mu = np.clip(1.0 + hu / 1000.0, 0.0, None)
@@ -102,7 +102,9 @@ def _shoulders(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.f
     v, u = np.mgrid[0:rows, 0:columns].astype(np.float32)
     centre_u = columns * rng.uniform(0.35, 0.65)
     centre_v = rows * rng.uniform(-0.15, 0.08)
-    reach = ((u - centre_u) / (columns * rng.uniform(0.2, 0.5))) ** 2 + ((v - centre_v) / (rows * rng.uniform(0.15, 0.3))) ** 2
+    reach = ((u - centre_u) / (columns * rng.uniform(0.2, 0.5))) ** 2 + (
+        (v - centre_v) / (rows * rng.uniform(0.15, 0.3))
+    ) ** 2
     return (rng.uniform(40, 140) * np.sqrt(np.clip(1.0 - reach, 0.0, None))).astype(np.float32)
 
 

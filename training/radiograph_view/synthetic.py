@@ -8,10 +8,45 @@ from scipy import ndimage
 
 from training.radiograph_view.classes import Grey8
 
-_WORDS = (
-    "patient study report the heart lung left right no of and with for chest film date technique comparison "
-    "findings impression signed ward order invoice total page 12 7 2024 kV mAs menu file edit view tools help"
-).split()
+_WORDS = [
+    "patient",
+    "study",
+    "report",
+    "the",
+    "heart",
+    "lung",
+    "left",
+    "right",
+    "no",
+    "of",
+    "and",
+    "with",
+    "for",
+    "chest",
+    "film",
+    "date",
+    "technique",
+    "comparison",
+    "findings",
+    "impression",
+    "signed",
+    "ward",
+    "order",
+    "invoice",
+    "total",
+    "page",
+    "12",
+    "7",
+    "2024",
+    "kV",
+    "mAs",
+    "menu",
+    "file",
+    "edit",
+    "view",
+    "tools",
+    "help",
+]
 
 
 def page(rng: np.random.Generator) -> Grey8:
