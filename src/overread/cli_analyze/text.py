@@ -28,7 +28,7 @@ def _overview(results: Sequence[AnalysisResult]) -> Table:
     for heading in ("Study", "Urgency", "Findings (confidence)", "Seconds"):
         table.add_column(heading, overflow="fold", justify="right" if heading == "Seconds" else "left")
     for result in results:
-        table.add_row(escape(result.study_id), _urgency(result), _summary(result), _seconds(result))
+        table.add_row(escape(_label(result)), _urgency(result), _summary(result), _seconds(result))
     return table
 
 
@@ -42,7 +42,7 @@ def _summary(result: AnalysisResult) -> str:
 
 def _detail(result: AnalysisResult) -> Iterator[RenderableType]:
     kind = " ".join(part for part in (result.modality or "unknown modality", result.body_part) if part)
-    yield f"[bold]{escape(result.study_id)}[/] · {escape(kind)} · {_seconds(result)} s"
+    yield f"[bold]{escape(_label(result))}[/] · {escape(kind)} · {_seconds(result)} s"
     yield f"[{_COLOUR[result.priority]}]{escape(result.triage.reason)}[/]"
     if result.status is AnalysisStatus.FAILED:
         yield f"[red]Failed[/] ({result.error_code}): {escape(result.error_message or '')}"
@@ -98,6 +98,14 @@ def _not_assessed(result: AnalysisResult) -> Iterator[str]:
 
 def _why_not(result: AnalysisResult) -> str:
     return next((item.reason for item in result.not_assessed), "no image in the study")
+
+
+def _label(result: AnalysisResult) -> str:
+    """What the reader knows the study by: its file, or the first of its files."""
+    files = [image.file for image in result.images or () if image.file]
+    if not files:
+        return result.study_id
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more of study {result.study_id}"
 
 
 def _urgency(result: AnalysisResult) -> str:
