@@ -144,7 +144,7 @@ class Attributes:
         span = self._elements.get(tag)
         if span is None:
             return []
-        return [Attributes(self._file, found, syntax) for found, syntax in scan_items(self._file, span)[:limit]]
+        return [Attributes(self._file, found, syntax) for found, syntax in scan_items(self._file, span, limit)]
 
 
 def _number(part: str) -> float | None:

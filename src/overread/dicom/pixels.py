@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom._uid_dict import UID_dictionary
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
 
 from overread.dicom import jpeg12
 from overread.dicom.attributes import Attributes
@@ -180,13 +180,11 @@ def without_unused_bits(values: NDArray[Any], rules: PixelRules) -> NDArray[Any]
 
 def _compressed(file: ScannedFile, a: Attributes, rules: PixelRules) -> tuple[NDArray[Any], PixelRules]:
     """The first frame of encapsulated pixels, colour as RGB."""
-    uid = UID(file.transfer_syntax_uid)
     _check_size(file, rules)
+    if file.transfer_syntax_uid not in _COMPRESSED:
+        raise _unsupported(file)
     with quiet:
-        try:
-            decoder = get_decoder(uid)
-        except NotImplementedError as error:
-            raise _unsupported(file) from error
+        decoder = get_decoder(file.transfer_syntax_uid)
         if not decoder.is_available:
             raise _unsupported(file)
         try:
@@ -247,11 +245,10 @@ def _decode(file: ScannedFile, decoder: Any, rules: PixelRules, frame: bytes) ->
 
 
 def _unsupported(file: ScannedFile) -> UnsupportedTransferSyntax:
-    uid = UID(file.transfer_syntax_uid)
+    uid = file.transfer_syntax_uid
+    name = UID_dictionary[uid][0] + " " if uid in UID_dictionary else ""
     return UnsupportedTransferSyntax(
-        f"{file.name} is compressed as {uid.name} ({uid}), which no installed decoder reads."
-        if uid.name != uid
-        else f"{file.name} has the transfer syntax {uid or 'none'}, which no installed decoder reads.",
+        f"{file.name} has the transfer syntax {name}({uid}), which no installed decoder reads.",
         remedy="It is kept as it came. Have the sender offer an uncompressed or JPEG 2000 transfer syntax.",
         file=file.name,
         transfer_syntax_uid=file.transfer_syntax_uid,

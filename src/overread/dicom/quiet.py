@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from types import TracebackType
+
+# pydicom also logs each of them.
+logging.getLogger("pydicom").setLevel(logging.ERROR)
 
 
 class _Quiet:

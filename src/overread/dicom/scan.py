@@ -12,6 +12,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from overread.dicom.text import clean
 from overread.domain.errors import InvalidDicom, PixelDataMismatch, TooLarge
 
 #: A deflated data set that inflates to more than this is refused.
@@ -29,6 +30,7 @@ PIXEL_DATA = 0x7FE00010
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, PIXEL_DATA})
 
 _UNDEFINED = 0xFFFFFFFF
+_SOP_CLASS = 0x00080016
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VR = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _SEND_AGAIN = "Export or send it again from its source."
@@ -90,17 +92,18 @@ def scan(data: bytes | memoryview, name: str) -> ScannedFile:
     meta: dict[int, Span] = {}
     if len(data) >= start + 8 and bytes(data[start : start + 2]) == b"\x02\x00":
         start = walker.walk(meta, start, Syntax(True, True), meta_only=True)
+    certain = walker.certain = walker.certain or bool(meta)
     uid = _ascii(data, meta.get(0x00020010))
     body = data
     if uid in DEFLATED:
         body = _inflate(data, start, name)
         start = 0
-        walker = _Walker(body, name, has_preamble)
+        walker = _Walker(body, name, certain)
     syntax = _syntax_of(uid, body, start)
     elements: dict[int, Span] = {}
     walker.walk(elements, start, syntax)
-    if not elements:
-        raise walker.error("has no data set" if has_preamble else "is not DICOM")
+    if not elements or (_SOP_CLASS not in elements and not certain):
+        raise walker.error("has a DICOM head and no data set")
     if not uid:
         uid = (EXPLICIT_LITTLE if syntax.explicit else IMPLICIT_LITTLE) if syntax.little else EXPLICIT_BIG
     return ScannedFile(
@@ -121,14 +124,14 @@ def meta_text(file: ScannedFile, tag: int) -> str:
     return _ascii(file.file, file.meta.get(tag))
 
 
-def scan_items(file: ScannedFile, span: Span) -> list[tuple[dict[int, Span], Syntax]]:
-    """The items of a sequence, each with its elements. What is broken in it ends the list: the file was accepted."""
+def scan_items(file: ScannedFile, span: Span, limit: int) -> list[tuple[dict[int, Span], Syntax]]:
+    """The first `limit` items of a sequence, each with its elements. What is broken ends the list, not the file."""
     vr, position, end = span
     syntax = file.syntax if vr != b"UN" else Syntax(False, True)
     order = "<" if syntax.little else ">"
     walker = _Walker(file.body, file.name, True)
     items: list[tuple[dict[int, Span], Syntax]] = []
-    while position + 8 <= end:
+    while position + 8 <= end and len(items) < limit:
         tag, length = _tag_and_length(file.body, position, order)
         if tag != _ITEM:
             break
@@ -189,6 +192,8 @@ class _Walker:
                 stop = value + length
                 if stop > end:
                     raise self.cut_off(tag, length, end - value)
+            if tag == _SOP_CLASS:
+                self.certain = True
             found[tag] = (vr, value, stop)
             position = stop
             if tag in PIXEL_TAGS:
@@ -290,7 +295,7 @@ def _tag_text(tag: int) -> str:
 def _ascii(data: bytes | memoryview, span: Span | None) -> str:
     if span is None:
         return ""
-    return bytes(data[span[1] : span[2]]).decode("ascii", "replace").strip("\x00 ")
+    return clean(bytes(data[span[1] : span[2]]).decode("ascii", "replace"))
 
 
 def _syntax_of(uid: str, body: bytes | memoryview, start: int, default: Syntax | None = None) -> Syntax:
