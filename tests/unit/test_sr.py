@@ -245,6 +245,10 @@ def test_values_that_break_the_rules_are_shortened_or_left_out():
     assert len(ds.StudyDescription) == 64
 
 
+def test_a_name_of_one_component_is_kept_without_a_warning():
+    assert str(dcmread(BytesIO(write(OUTCOME, image_file(PatientName="Διονυσιος")))).PatientName) == "Διονυσιος"
+
+
 def test_an_undeclared_character_set_is_read_as_it_was_meant():
     latin = image_file(SpecificCharacterSet=None, PatientName=None).replace(
         b"HOSPITAL", "M\xfcnchen ".encode("latin-1")

@@ -24,12 +24,10 @@ SERIES_DESCRIPTION = "Overread AI findings, not diagnostic"
 
 
 class _Document(Comprehensive3DSR):
-    """highdicom's, taking over just what `sr_source` has made valid (its own copy fails on unknown SOP classes)."""
+    """highdicom's, without its own copy of patient and study: it fails on SOP classes that it does not know."""
 
     def copy_patient_and_study_information(self, dataset: Dataset) -> None:
-        for keyword in COPIED:
-            if keyword in dataset:
-                setattr(self, keyword, dataset[keyword].value)
+        del dataset
 
 
 class HighdicomSrWriter:
@@ -75,6 +73,9 @@ def document(request: SrRequest) -> Dataset:
             )
         ],
     )
+    for keyword in COPIED:
+        if keyword in source.header:
+            setattr(sr, keyword, source.header[keyword].value)
     sr.SeriesDate = sr.InstanceCreationDate = sr.ContentDate
     sr.SeriesTime = sr.InstanceCreationTime = sr.ContentTime
     sr.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
@@ -86,6 +87,8 @@ def _evidence(source: Source, image: ImageReference) -> Dataset:
     """What highdicom wants of an image: the study's header and the image's identity."""
     ds = Dataset()
     ds.update(source.header)
+    # A name of one component ("Aristotle") makes highdicom warn; `document` sets it afterwards.
+    ds.PatientName = None
     ds.SOPClassUID = image.sop_class_uid
     ds.SOPInstanceUID = image.sop_instance_uid
     ds.SeriesInstanceUID = image.series_instance_uid
