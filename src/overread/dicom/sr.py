@@ -6,6 +6,7 @@ waits for the result.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from io import BytesIO
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -85,8 +86,7 @@ def document(request: SrRequest) -> Dataset:
 
 def _evidence(source: Source, image: ImageReference) -> Dataset:
     """What highdicom wants of an image: the study's header and the image's identity."""
-    ds = Dataset()
-    ds.update(source.header)
+    ds = deepcopy(source.header)
     # A name of one component ("Aristotle") makes highdicom warn; `document` sets it afterwards.
     ds.PatientName = None
     ds.SOPClassUID = image.sop_class_uid
