@@ -123,9 +123,10 @@ def _draw_label(
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 8, bottom - top + 6
     x = min(max(outline[0], 0), max(size[0] - width, 0))
-    candidates = [outline[1] - height - 2, outline[3] + 3, outline[1] + 3]
+    candidates = [outline[1] - height - 2, outline[3] + 3]
     candidates += [outline[3] + 3 + n * (height + 1) for n in range(1, 12)]
     candidates += [outline[1] - 2 - n * (height + 1) for n in range(2, 12)]
+    candidates.append(outline[1] + 3)
     inside = [y for y in candidates if 0 <= y <= size[1] - height] or [0.0]
     places = [(x, y, x + width, y + height) for y in inside]
     place = next((p for p in places if not any(_overlap(p, other) for other in taken)), places[0])
