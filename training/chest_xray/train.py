@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from training.chest_xray import data, labels
 from training.chest_xray.augment import augment, mix
@@ -61,8 +61,11 @@ class Run:
         return RUNS / self.name
 
 
-def run(config: Run, images: data.Images) -> EvidenceNet:
-    """Train, or go on where a killed run stopped; the averaged network at the end."""
+def run(config: Run, images: data.Images, *, train_more: bool = True) -> EvidenceNet:
+    """Train, or go on where a killed run stopped; the averaged network at the end.
+
+    `train_more` False: the averaged network as the last checkpoint has it, also of a run that is not finished.
+    """
     torch.manual_seed(config.seed)
     net = EvidenceNet(len(labels.TARGETS), pretrained=True, drop_connect=config.drop_connect, dropout=config.dropout)
     net = net.to(memory_format=torch.channels_last)
@@ -87,6 +90,8 @@ def run(config: Run, images: data.Images) -> EvidenceNet:
         optimiser.load_state_dict(state["optimiser"])
         shape.load_state_dict(state["shape"])
         start = state["epoch"]
+    if not train_more or start == config.epochs:
+        return averaged.eval()
     priors = data.priors(images.table.iloc[train])
     prior = torch.stack([priors[f] for f in images.table["folder"]])
     weight = torch.from_numpy(data.cue_weights(images.table, images.working))
@@ -153,7 +158,9 @@ def _loss(net: EvidenceNet, x: Tensor, y: Tensor, prior: Tensor, weight: Tensor)
     x = ((x - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         logits, _ = net(x)
-    each = F.binary_cross_entropy_with_logits(logits.float() + prior, y * 0.98 + 0.01 * (y > 0), reduction="none")
+    each = functional.binary_cross_entropy_with_logits(
+        logits.float() + prior, y * 0.98 + 0.01 * (y > 0), reduction="none"
+    )
     return (each.mean(dim=1) * weight).mean()
 
 
@@ -173,7 +180,7 @@ def scores(net: EvidenceNet, images: data.Images, rows: NDArray[np.intp], size: 
     out = []
     for batch in _batches(rows, 64):
         x = torch.from_numpy(images.working[batch, 0]).float()[:, None] / 255.0
-        x = F.interpolate(x, size=(size, size), mode="bilinear") * 2 - 1
+        x = functional.interpolate(x, size=(size, size), mode="bilinear") * 2 - 1
         with torch.autocast("cpu", torch.bfloat16):
             both = [net(v.contiguous(memory_format=torch.channels_last))[0].float() for v in (x, x.flip(3))]
         out.append((both[0] + both[1]) / 2)

@@ -1,8 +1,8 @@
 """`card.toml`: what a model package says of itself. Read without loading weights; refused if it lacks anything.
 
 What a card must say is the list in DESIGN.md, section 5. Figures are measured on patients that training never saw. A
-card of `kind` "classes" tells what an image shows (task "radiograph_view") and finds nothing: its outputs need no clinical
-code, no severity and no figures by age, sex and view.
+card of `kind` "classes" tells what an image shows (task "radiograph_view") and finds nothing: its outputs need no
+clinical code, no severity and no figures by age, sex and view.
 """
 
 from __future__ import annotations
