@@ -100,12 +100,13 @@ def build(settings: Settings) -> Overread:
 
 def registry(settings: Settings) -> Registry:
     """The installed model packages."""
-    from overread.inference.registry import Registry
+    from overread.inference.registry import Registry, shipped_folder
 
-    return Registry.open(
-        extra=settings.models,
-        threads=settings.model_threads,
-        memory_mib=settings.model_memory_mib,
+    folders = [shipped_folder(), *([settings.models] if settings.models else [])]
+    return Registry(
+        folders,
+        threads=settings.model_threads or None,
+        memory_bytes=settings.model_memory_mib * 1024 * 1024,
         timeout_s=settings.model_timeout_s,
     )
 

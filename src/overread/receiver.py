@@ -130,6 +130,7 @@ class Supervisor:
     def _start(self, child: _Child) -> None:
         number = self.listening.fileno()
         command = [sys.executable, "-m", "overread.receiver", "--socket", str(number), "--factory", self.factory]
+        command += ["--parent", str(os.getpid())]
         process = subprocess.Popen(command, pass_fds=[number], stdin=subprocess.PIPE)
         child.process = process
         # By a pipe: they may hold a password, which arguments would show to every user of the machine.
@@ -172,14 +173,13 @@ class Supervisor:
         log.info("receiver_stopped")
 
 
-def serve(listening: socket.socket, factory: str, settings: Settings) -> None:
-    """A child: serve associations on the parent's socket until told to stop, or until the parent is gone."""
+def serve(listening: socket.socket, factory: str, settings: Settings, parent: int) -> None:
+    """A child: serve associations on the parent's socket until told to stop, or until `parent` is gone."""
     from overread.dicom.receive import StorageScp
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    parent = os.getppid()
     module, _, function = factory.partition(":")
     mine = cast("ReceiverParts", getattr(importlib.import_module(module), function)(settings))
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -198,10 +198,11 @@ def main() -> None:
     """`python -m overread.receiver`: how the parent starts a child; the settings come on stdin as JSON."""
     parser = argparse.ArgumentParser(prog="overread.receiver", description=main.__doc__)
     parser.add_argument("--socket", type=int, required=True, help="file descriptor of the listening socket")
+    parser.add_argument("--parent", type=int, required=True, help="process to follow into death")
     parser.add_argument("--factory", default=DEFAULT_FACTORY, help="module:function that makes what a child needs")
     arguments = parser.parse_args()
     settings = Settings(**json.load(sys.stdin))
-    serve(socket.socket(fileno=arguments.socket), arguments.factory, settings)
+    serve(socket.socket(fileno=arguments.socket), arguments.factory, settings, arguments.parent)
 
 
 if __name__ == "__main__":

@@ -29,12 +29,28 @@ def run(settings: Settings, *, ready: Callable[[], None] = lambda: None) -> None
     """Work until SIGTERM or SIGINT; running jobs are finished first. Raises if the database stays away."""
     overread = bootstrap.build(settings)
     parts = bootstrap.build_worker(overread)
-    parts.shelf.warm_up()
+    _warm_up(parts)
     try:
         asyncio.run(_run(overread, parts, ready))
     finally:
         parts.shelf.close()
         overread.close()
+
+
+def _warm_up(parts: bootstrap.WorkerParts) -> None:
+    """Load the weights before the first study waits for them; a model that fails is reported and left to its study."""
+    for refused in parts.shelf.refused:
+        log.warning("model package refused", path=str(refused.path), reason=refused.reason)
+    for card in parts.shelf.cards():
+        model = parts.shelf.find(card.task)
+        if model is None:
+            continue
+        try:
+            model.warm_up()
+        except OverreadError as error:
+            log.error("model does not run", model=str(model.identity), code=error.code, reason=str(error))
+        else:
+            log.info("model ready", model=str(model.identity))
 
 
 async def _run(overread: bootstrap.Overread, parts: bootstrap.WorkerParts, ready: Callable[[], None]) -> None:

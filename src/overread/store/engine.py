@@ -82,6 +82,8 @@ class EmbeddedPostgres:
     @property
     def pid(self) -> int | None:
         """Process id of the postmaster, None if it does not run."""
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None  # reaped: a dead child would otherwise look alive
         try:
             pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
             os.kill(pid, 0)
@@ -135,8 +137,6 @@ class EmbeddedPostgres:
             os.kill(pid, signal.SIGINT)
         deadline = time.monotonic() + timeout_s
         while self.pid is not None and time.monotonic() < deadline:
-            if self._process is not None:
-                self._process.poll()  # a zombie would still look alive
             time.sleep(0.01)
         if self._process is not None:
             self._process.kill()

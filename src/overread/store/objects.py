@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_KEY_LENGTH = 200
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*){0,7}")
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+#: What file systems say that know no O_TMPFILE (NFS, some FUSE).
+_NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 
 
 def check_key(key: str) -> str:
@@ -40,13 +42,14 @@ class LocalObjects:
     """Objects as files of one folder: `root/tenant/SHARD/key`, with `/` in the key written as `~`.
 
     Why not obstore's `LocalStore`: its `put` writes and renames but never calls fsync (seen with strace, 0.12.1), so
-    a power cut after the acknowledgement would lose the object. Here `put` writes a temporary file in the same folder,
-    fsyncs it, renames it over the key and fsyncs the folder, in this order: after it returns, the object survives a
-    crash of the machine; before, the key holds either nothing or the older bytes, never a part.
+    a power cut after the acknowledgement would lose the object. After our `put` the object survives a crash of the
+    machine. A new object is written without a name (O_TMPFILE), linked to its key, and then file and folder are
+    fsynced: one commit of the file system's journal, where fsync, rename, fsync needs two. So a killed process leaves
+    nothing behind, and a power cut before `put` returned leaves nothing or a part under a key that nobody was told of.
+    A key that exists is replaced by a temporary file that is fsynced before it is renamed: what was durable stays so.
 
-    Files are 0600 and folders 0700. The shard is the first byte of sha256(key), so a tenant has 256 folders at most,
-    which are made once and not with each study (a new folder costs two more fsyncs). Safe for many threads and
-    processes: two writers of one key both win, with the later bytes. Leftovers of a crash start with `.put-`.
+    Files are 0600 and folders 0700. The shard is the first byte of sha256(key): a tenant's 256 folders are made at once
+    and not with each study, as each would cost an fsync. Safe for many threads and processes.
     """
 
     def __init__(self, root: Path) -> None:
@@ -60,7 +63,7 @@ class LocalObjects:
                 f"Cannot write objects to {self.root}: {error.strerror or error}.",
                 remedy="Free some space, give this user write rights, or set OVERREAD_OBJECTS_URL to another place.",
             ) from error
-        self._made: set[Path] = set()
+        self._made: set[TenantId] = set()
         self._lock = threading.Lock()
 
     def path(self, tenant: TenantId, key: str) -> Path:
@@ -72,13 +75,11 @@ class LocalObjects:
         """Store durably; again with the same bytes changes nothing. Raises `StorageFull`, `InvalidRequest`."""
         target = self.path(tenant, key)
         try:
+            self._folders(tenant)
             try:
-                self._folder(target.parent)
-                _write(target, data)
-            except FileNotFoundError:  # somebody removed a folder that we had made
-                self._made.clear()
-                self._folder(target.parent)
-                _write(target, data)
+                _create(target, data)
+            except FileExistsError:
+                _replace(target, data)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise StorageFull(
@@ -96,26 +97,50 @@ class LocalObjects:
     def exists(self, tenant: TenantId, key: str) -> bool:
         return self.path(tenant, key).is_file()
 
-    def _folder(self, folder: Path) -> None:
-        """Make `root/tenant/shard`, each durable in its parent."""
-        if folder in self._made:
+    def _folders(self, tenant: TenantId) -> None:
+        """Make a tenant's folders, durably, once in this process."""
+        if tenant in self._made:
             return
         with self._lock:
-            for part in (folder.parent, folder):
+            folder = self.root / tenant.slug
+            for part in (folder, *(folder / f"{shard:02x}" for shard in range(256))):
                 with contextlib.suppress(FileExistsError):
                     part.mkdir(mode=0o700)
-                _sync_folder(part.parent)
-            self._made.add(folder)
+            _sync_folder(folder)
+            _sync_folder(self.root)
+            self._made.add(tenant)
 
 
-def _write(target: Path, data: bytes | memoryview) -> None:
+def _create(target: Path, data: bytes | memoryview) -> None:
+    """A new file under a name that is free. Raises `FileExistsError` if it is not."""
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            descriptor = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        except OSError as error:
+            if error.errno in _NO_TMPFILE:
+                _replace(target, data)
+                return
+            raise
+        try:
+            _write_all(descriptor, data)
+            # With a folder's descriptor Python calls linkat(2), which alone follows this link to the nameless file.
+            os.link(f"/proc/self/fd/{descriptor}", target.name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _replace(target: Path, data: bytes | memoryview) -> None:
+    """The file under its name, whether that is free or not; leftovers of a crash start with `.put-`."""
     temporary = target.parent / f".put-{secrets.token_hex(8)}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
-            left = memoryview(data).cast("B")
-            while left:
-                left = left[os.write(descriptor, left) :]
+            _write_all(descriptor, data)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -124,6 +149,12 @@ def _write(target: Path, data: bytes | memoryview) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
+    left = memoryview(data).cast("B")
+    while left:
+        left = left[os.write(descriptor, left) :]
 
 
 def _sync_folder(folder: Path) -> None:

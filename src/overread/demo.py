@@ -1,0 +1,201 @@
+"""`overread demo` and `make run`: start everything, push studies through our own DICOM port, show what was found."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from overread import bootstrap, seed
+from overread.config import Settings
+from overread.dicom.phantoms import write_demo_phantoms
+from overread.dicom.samples import download as download_samples
+from overread.dicom.samples import shipped
+from overread.dicom.send import send_files
+from overread.domain import catalogue
+from overread.domain.analysis import AnalysisStatus
+from overread.domain.errors import OverreadError, StudyNotFound
+from overread.domain.texts import DISCLAIMER, NO_FINDING
+from overread.services.ports import AnalysisRow, StudyRow
+from overread.services.unpack import Member, unpack
+from overread.supervisor import Supervisor
+
+_TIMEOUT_S = 600.0
+_COLOUR = {"critical": "bold red", "urgent": "yellow", "routine": "green"}
+
+
+@dataclass(kw_only=True)
+class _Sent:
+    """What was pushed and what came of it."""
+
+    #: StudyInstanceUIDs that were accepted.
+    studies: list[str] = field(default_factory=list)
+    #: Name and reason of what was refused.
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def run(settings: Settings, *, studies: Path | None, once: bool, download: bool) -> int:
+    """Exit status 0 only if every study was analysed or honestly refused."""
+    console = Console()
+    supervisor = Supervisor(settings, say=lambda text: console.print(f"[dim]{text} ...[/]"))
+    signal.signal(signal.SIGTERM, lambda _number, _frame: supervisor.request_stop())
+    began = time.monotonic()
+    try:
+        with supervisor.running():
+            console.print(f"[dim]Ready after {time.monotonic() - began:.1f} s.[/]")
+            overread = bootstrap.build(settings)
+            try:
+                status = _demonstrate(overread, console, studies, download)
+            finally:
+                overread.close()
+            _say_where(settings, console)
+            if not once:
+                console.print("Serving. Ctrl-C stops everything.")
+                supervisor.wait()
+            console.print("[dim]Stopping ...[/]")
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _demonstrate(overread: bootstrap.Overread, console: Console, studies: Path | None, download: bool) -> int:
+    settings = overread.settings
+    with _progress(console) as progress:
+        if studies is None:
+            paths = _samples(settings, progress, download)
+            members: Iterable[Member] = [Member(name=path.name, read=path.read_bytes) for path in paths]
+            total: int | None = len(paths)
+        else:
+            members, total = unpack(studies), None
+        sent = _send(overread, progress, members, total)
+        rows = _wait(overread, progress, sent.studies)
+    console.print(_table(rows))
+    for name, reason in sent.refused:
+        console.print(f"[yellow]refused[/] {name}: {reason}", highlight=False)
+    console.print(f"[dim]{DISCLAIMER}[/]")
+    failed = [row for row in rows.values() if row is None or row.status is not AnalysisStatus.COMPLETED]
+    if not rows and not sent.refused:
+        console.print("[yellow]There was nothing to read.[/]")
+        return 1
+    return 1 if failed else 0
+
+
+def _samples(settings: Settings, progress: Progress, download: bool) -> list[Path]:
+    folder = settings.state_dir / "samples"
+    task = progress.add_task("Making phantom radiographs", total=None)
+
+    def made(done: int, total: int) -> None:
+        progress.update(task, completed=done, total=total)
+
+    paths = write_demo_phantoms(folder, made) + shipped()
+    return paths + download_samples() if download else paths
+
+
+def _send(overread: bootstrap.Overread, progress: Progress, members: Iterable[Member], total: int | None) -> _Sent:
+    """Push by C-STORE through the front door, one association for all."""
+    sent = _Sent()
+    task = progress.add_task("Sending by C-STORE", total=total)
+    settings = overread.settings
+
+    def readable() -> Iterator[tuple[str, bytes]]:
+        for member in members:
+            try:
+                yield member.name, member.read()
+            except OverreadError as error:
+                sent.refused.append((member.name, f"{error.code}: {error}"))
+
+    for name, content, outcome in send_files(
+        readable(), host=settings.dicom_host, port=settings.dicom_port, called_ae=bootstrap.DEMO_AE
+    ):
+        progress.advance(task)
+        if outcome.accepted:
+            uid = overread.parser.index(content, name=name).study_instance_uid
+            if uid not in sent.studies:
+                sent.studies.append(uid)
+        else:
+            sent.refused.append((name, outcome.reason))
+    return sent
+
+
+def _wait(overread: bootstrap.Overread, progress: Progress, uids: list[str]) -> dict[str, AnalysisRow | None]:
+    """The finished analysis of each study, in the worklist's order; None for a study without images."""
+    tenant = bootstrap.DEMO_TENANT
+    task = progress.add_task("Reading", total=len(uids))
+    found: dict[str, AnalysisRow | None] = {}
+    asked: set[str] = set()
+    deadline = time.monotonic() + _TIMEOUT_S
+    while len(found) < len(uids) and time.monotonic() < deadline:
+        for uid in uids:
+            if uid in found:
+                continue
+            with overread.database.unit(tenant) as unit:
+                study = unit.studies.find(uid)
+                row = unit.analyses.latest_for_study(study.id) if study is not None else None
+            if row is not None and row.status.is_final:
+                found[uid] = row
+                progress.advance(task)
+            elif row is None and study is not None and uid not in asked:
+                asked.add(uid)  # a CT would wait 30 s for more slices: everything was sent, so ask now
+                _ask(overread, study)
+        time.sleep(0.05)
+    for uid in uids:
+        found.setdefault(uid, None)
+    return dict(sorted(found.items(), key=lambda item: -(item[1].priority.rank if item[1] else -1)))
+
+
+def _ask(overread: bootstrap.Overread, study: StudyRow) -> None:
+    try:
+        overread.requests.create(
+            bootstrap.DEMO_TENANT, study=str(study.id), modality=None, priority=None, requested_by="demo"
+        )
+    except StudyNotFound:
+        return
+
+
+def _table(rows: dict[str, AnalysisRow | None]) -> Table:
+    table = Table("study", "modality", "findings", "urgency", "seconds", header_style="bold", expand=False)
+    for uid, row in rows.items():
+        if row is None:
+            table.add_row(uid, "", "[red]no result in time[/]", "", "")
+            continue
+        name = row.study.patient_name.replace("^", " ").strip() or row.study.patient_id or uid[-12:]
+        label = f"{name} · {row.study.study_description}" if row.study.study_description else name
+        urgency = row.priority.value
+        seconds = "" if row.processing_ms is None else f"{row.processing_ms / 1000:.2f}"
+        table.add_row(label, row.modality or "?", _findings(row), f"[{_COLOUR[urgency]}]{urgency}[/]", seconds)
+    return table
+
+
+def _findings(row: AnalysisRow) -> str:
+    if row.outcome is None:
+        return f"{row.status.value}: {row.error_message or row.error_code or ''}"
+    if row.outcome.findings:
+        return ", ".join(
+            f"{catalogue.entry(f.finding_type).name} {f.confidence:.2f}{' (exploratory)' if f.exploratory else ''}"
+            for f in row.outcome.findings
+        )
+    if row.outcome.assessed:
+        return NO_FINDING
+    whole = [n.reason for n in row.outcome.not_assessed if not n.finding_type]
+    return f"not assessed: {whole[0]}" if whole else "not assessed"
+
+
+def _say_where(settings: Settings, console: Console) -> None:
+    console.print(f"\nWorklist: [bold]http://{settings.http_host}:{settings.http_port}/[/]", highlight=False)
+    console.print(f"DICOM: {bootstrap.DEMO_AE} on {settings.dicom_host}:{settings.dicom_port}", highlight=False)
+    logins = Table("user", "password", "role", box=None, header_style="bold")
+    for user in seed.USERS:
+        logins.add_row(user.name, seed.password_of(settings, user.name), user.role)
+    console.print(logins)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
