@@ -257,6 +257,16 @@ def test_an_image_that_cannot_be_decoded_fails_its_study_with_the_reason(tmp_pat
     assert json.loads(out)["status"] == "completed", "the rest of the study is analysed"
 
 
+def test_two_patients_in_one_study_are_read_and_said(tmp_path: Path) -> None:
+    dicom(tmp_path / "1.dcm", PTX, "1.8", "1.8.1")
+    dicom(tmp_path / "2.dcm", PTX, "1.8", "1.8.2", PatientID="P-8")
+    status, out, err = run(tmp_path, "--format", "json", "--out", tmp_path / "out")
+    assert status == 2
+    assert err.startswith("PATIENT_CONFLICT: 2.dcm names another patient")
+    assert len(json.loads(out)["findings"]) == 2
+    assert not dcmread(tmp_path / "out" / "1.8.sr.dcm").PatientID
+
+
 def test_a_model_that_fails_is_said(tmp_path: Path) -> None:
     status, out, err = run(png(tmp_path / "a.png", BROKEN))
     assert status == 2

@@ -179,6 +179,12 @@ def test_a_pending_analysis_says_so_and_keeps_required_fields():
     assert "startedAt" not in wire
 
 
+def test_two_patients_in_one_study_are_said():
+    assert "patientConflict" not in dump(result_from_row(ROW))
+    row = replace(ROW, study=replace(STUDY, patient_conflict=True))
+    assert dump(result_from_row(row))["patientConflict"] is True
+
+
 def test_a_failed_analysis_says_why():
     row = replace(ROW, status=AnalysisStatus.FAILED, error_code="INFERENCE_ERROR", error_message="The model failed.")
     wire = dump(result_from_row(row))

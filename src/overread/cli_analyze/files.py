@@ -55,7 +55,7 @@ class FileStudy:
     images: tuple[ImageInstance, ...]
     #: Names of the files by SOPInstanceUID.
     names: Mapping[str, str]
-    #: Instances of this study that could not be decoded.
+    #: Instances of this study that could not be decoded, or that name another patient.
     problems: tuple[InstanceProblem, ...]
     #: Bytes of the images that a report may refer to; empty unless asked for.
     evidence: tuple[bytes, ...]
@@ -81,6 +81,7 @@ class Refused:
 class _Planned:
     study_uid: str
     sop_instance_uid: str
+    issuer_of_patient_id: str
     patient_id: str
 
 
@@ -124,6 +125,7 @@ def plan(path: Path, refused: Refused) -> Plan:
             dicom[member.name] = _Planned(
                 study_uid=record.study_instance_uid,
                 sop_instance_uid=record.sop_instance_uid,
+                issuer_of_patient_id=record.issuer_of_patient_id,
                 patient_id=record.patient_id,
             )
     if not dicom and not pictures:
@@ -180,6 +182,7 @@ class _Growing:
 
     def __init__(self, planned: _Planned) -> None:
         self.planned = planned
+        self.patient = (planned.issuer_of_patient_id, planned.patient_id)
         self.images: list[ImageInstance] = []
         self.names: dict[str, str] = {}
         self.problems: list[InstanceProblem] = []
@@ -189,6 +192,8 @@ class _Growing:
     def add(self, member: Member, planned: _Planned, parser: PydicomParser, tags: Tags, *, keep_evidence: bool) -> None:
         began = time.perf_counter()
         self.names[planned.sop_instance_uid] = member.name
+        if (planned.issuer_of_patient_id, planned.patient_id) != self.patient:
+            self.problems.append(_other_patient(member.name))
         try:
             data = member.read()
             image = tags.apply(parser.image(data, name=member.name))
@@ -212,6 +217,15 @@ class _Growing:
             evidence=tuple(self.evidence),
             seconds=self.seconds,
         )
+
+
+def _other_patient(name: str) -> InstanceProblem:
+    return InstanceProblem(
+        instance=name,
+        code="PATIENT_CONFLICT",
+        message=f"{name} names another patient than the first image of its study; each image was read by itself. "
+        "Find out whose it is before you use the result.",
+    )
 
 
 def _small(image: ImageInstance) -> ImageInstance:

@@ -258,6 +258,8 @@ class AnalysisResult(WireModel):
     #: Which revision of the study was read, and whether a later one has replaced this result.
     revision: int | None = _absent()
     superseded: bool | None = _absent()
+    #: The study's images name more than one patient; left out where they do not.
+    patient_conflict: bool | None = _absent()
     disclaimer: str = texts.DISCLAIMER
 
 
@@ -290,6 +292,7 @@ def result_from_row(row: AnalysisRow) -> AnalysisResult:
         error_message=row.error_message,
         revision=row.revision,
         superseded=row.superseded,
+        patient_conflict=row.study.patient_conflict or None,
         **_parts(row.outcome, row.id),
     )
 
