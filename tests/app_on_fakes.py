@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -49,13 +49,14 @@ _HASH = hash_password(PASSWORD)
 ALPHA, BETA = TenantId(slug="alpha"), TenantId(slug="beta")
 MODEL = ModelIdentity(name="chest_xray", version="1.0.0", sha256="ab" * 32)
 #: Worlds have the same keys and begin at the same moment, and argon2 is slow on purpose.
-_TOKENS: dict[tuple[str, str], str] = {}
+_TOKENS: dict[tuple[str, str, date], str] = {}
 SECRET_NAME = "Zzyzx^Planted"
 
 
 def make_dicom(**attributes: Any) -> bytes:
     """A small radiograph; keywords overwrite attributes, None leaves one out."""
     rows, columns = attributes.pop("Rows", 64), attributes.pop("Columns", 80)
+    no_pixels = attributes.pop("no_pixels", False)
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
@@ -90,13 +91,19 @@ def make_dicom(**attributes: Any) -> bytes:
         "PhotometricInterpretation": "MONOCHROME2",
         "PixelSpacing": [0.2, 0.2],
     }
+    if no_pixels:
+        values = {k: v for k, v in values.items() if k not in ("Rows", "Columns", "PixelSpacing")}
     values.update(attributes)
+    meta.MediaStorageSOPClassUID = values["SOPClassUID"]
     for keyword, value in values.items():
         if value is not None:
             setattr(file, keyword, value)
     meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID
+    if no_pixels:
+        rows = columns = 0
     ramp = np.linspace(0, 4095, rows * columns).reshape(rows, columns).astype(np.uint16)
-    file.PixelData = ramp.tobytes()
+    if not no_pixels:
+        file.PixelData = ramp.tobytes()
     buffer = io.BytesIO()
     pydicom.dcmwrite(buffer, file, enforce_file_format=True)
     return buffer.getvalue()
@@ -162,7 +169,7 @@ class World:
         return TestClient(self.app, base_url="http://testserver", follow_redirects=False, **kwargs)
 
     def token(self, role: str = "radiologist", tenant: TenantId = ALPHA) -> str:
-        key = (tenant.slug, role)
+        key = (tenant.slug, role, self.clock().date())
         if key not in _TOKENS:
             _TOKENS[key] = self.services.access.log_in(tenant.slug, role, PASSWORD, address="test").token
         return _TOKENS[key]
@@ -170,17 +177,22 @@ class World:
     def bearer(self, role: str = "radiologist", tenant: TenantId = ALPHA) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(role, tenant)}", "X-Tenant-ID": tenant.slug}
 
-    def receive(self, tenant: TenantId = ALPHA, **attributes: Any) -> tuple[UUID, UUID, str]:
-        """Send one radiograph in; (study, analysis, SOPInstanceUID)."""
+    def receive_only(self, tenant: TenantId = ALPHA, **attributes: Any) -> tuple[UUID, UUID | None, str]:
+        """Send one instance in; (study, analysis if there is one, SOPInstanceUID)."""
         data = make_dicom(**attributes)
         sender = Sender(channel="dicom", name="CR1", address="10.0.0.9")
         filed = self.services.receive.receive(tenant, data, sender, name="x.dcm")
         assert filed.study_id is not None
         with self.db.unit(tenant) as uow:
             row = uow.analyses.latest_for_study(filed.study_id)
-        assert row is not None
         uid = str(pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID)
-        return filed.study_id, row.id, uid
+        return filed.study_id, row.id if row is not None else None, uid
+
+    def receive(self, tenant: TenantId = ALPHA, **attributes: Any) -> tuple[UUID, UUID, str]:
+        """Send one radiograph in; (study, analysis, SOPInstanceUID)."""
+        study, analysis, uid = self.receive_only(tenant, **attributes)
+        assert analysis is not None
+        return study, analysis, uid
 
     def complete(self, analysis_id: UUID, outcome: AnalysisOutcome, tenant: TenantId = ALPHA, ms: int = 900) -> None:
         with self.db.unit(tenant) as uow:

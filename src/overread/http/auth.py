@@ -110,6 +110,15 @@ def identify(request: Request) -> Identity:
     return identity
 
 
+def visitor(request: Request) -> Identity | None:
+    """Who is looking at a page that needs no log-in; None for anybody."""
+    services = services_of(request)
+    try:
+        return services.access.identify(_credentials(request, services)[0])
+    except Unauthenticated:
+        return None
+
+
 async def identify_unsafe(
     request: Request,
     identity: Annotated[Identity, Depends(identify)],

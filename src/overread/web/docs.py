@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from overread.http.auth import visitor
 from overread.web.templates import page
 
 router = APIRouter(include_in_schema=False)
@@ -94,4 +95,13 @@ def docs(request: Request) -> Response:
         }
         for name, schema in openapi.get("components", {}).get("schemas", {}).items()
     }
-    return page(request, "docs.html", None, groups=operations(openapi), schemas=schemas, info=openapi["info"])
+    base = str(request.base_url).rstrip("/")
+    return page(
+        request,
+        "docs.html",
+        visitor(request),
+        base=base,
+        groups=operations(openapi),
+        schemas=schemas,
+        info=openapi["info"],
+    )

@@ -97,7 +97,7 @@ def _labels(found: Sequence[ShownFinding], rows: int, columns: int, size: float)
         text = (
             f"{shown.number} {words.finding_name(shown.finding.finding_type)} {words.percent(shown.finding.confidence)}"
         )
-        width = len(text) * size * 0.58 + size * 0.6
+        width = len(text) * size * 0.62 + size * 0.6
         x = min(max(0.0, box.x), max(0.0, columns - width))
         y = box.y - size * 1.45
         if y < 0:

@@ -73,6 +73,7 @@ def _environment() -> Environment:
         person_name=words.person_name,
         percent=words.percent,
         interval=words.interval,
+        complement=words.complement,
         finding_name=words.finding_name,
         duration=words.duration,
         moment=words.moment,

@@ -49,8 +49,13 @@ def percent(value: float) -> str:
 
 
 def interval(value: Interval) -> str:
-    """A measured share with its 95% interval."""
-    return f"{value.value * 100:.0f} % (95% interval {value.low * 100:.0f} to {value.high * 100:.0f})"
+    """A measured share with its 95% interval: "81 % (70 to 89)"."""
+    return f"{value.value * 100:.0f} % ({value.low * 100:.0f} to {value.high * 100:.0f})"
+
+
+def complement(value: Interval) -> Interval:
+    """1 - share: a specificity as the rate of false alarms."""
+    return Interval(value=1 - value.value, low=1 - value.high, high=1 - value.low)
 
 
 def finding_name(key: str) -> str:

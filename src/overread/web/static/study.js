@@ -4,11 +4,10 @@ import { listen, onKeys } from "./page.js";
 const { study, analysis, final } = document.body.dataset;
 const all = document.getElementById("all-boxes");
 const one = (number) => document.querySelector(`.one-box[data-finding="${number}"]`);
-const box = (number) => document.querySelector(`.box[data-finding="${number}"]`);
+const shapes = (number) => document.querySelectorAll(`.box[data-finding="${number}"]`);
 
 function show(number, visible) {
-  const shape = box(number);
-  if (shape) shape.classList.toggle("off", !visible);
+  for (const shape of shapes(number)) shape.classList.toggle("off", !visible);
 }
 
 function showAll(visible) {
@@ -27,7 +26,9 @@ for (const check of document.querySelectorAll(".one-box")) {
 if (all) all.addEventListener("change", () => showAll(all.checked));
 
 for (const item of document.querySelectorAll(".finding-list li")) {
-  const bright = (on) => () => box(item.dataset.finding)?.classList.toggle("bright", on);
+  const bright = (on) => () => {
+    for (const shape of shapes(item.dataset.finding)) shape.classList.toggle("bright", on);
+  };
   item.addEventListener("mouseenter", bright(true));
   item.addEventListener("mouseleave", bright(false));
 }
