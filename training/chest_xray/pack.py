@@ -61,6 +61,7 @@ def describe(runs: Sequence[Run]) -> str:
         "EfficientNet-lite0 with a map of evidence for each label (1 x 1 convolutions at stride 32 and 16, "
         f"softmax-weighted pooling); {several}mean over the image and its mirror image. {epochs}. AdamW, cosine rate, "
         "bfloat16, exponential average of weights, mixup, heavy augmentation. The odds of each label in each folder "
-        "are added to the logits in the loss (so the folder is no cue), and images of chest_xray are weighted so that view, age, sex, "
-        "follow-up number, spacing and brightness do not tell its label. Every image is brought to 128 x 128 first."
+        "are added to the logits in the loss (so the folder is no cue), and images of chest_xray are weighted so that "
+        "view, age, sex, follow-up number, spacing and brightness do not tell its label. Every image is brought to "
+        "128 x 128 first."
     )
