@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-
 from training import stats
 
 SPLIT = Path(__file__).parents[2] / "training" / "chest_xray" / "split.csv"
