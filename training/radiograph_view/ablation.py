@@ -20,7 +20,7 @@ from training.radiograph_view.phantoms import View
 from training.radiograph_view.report import ONE_CT, REAL_FRONTAL, OnnxModel
 from training.radiograph_view.train import fit
 
-STEPS = 300
+STEPS = 250
 LEFT_OUT = (
     "brain_mri",
     "breast_ultrasound",

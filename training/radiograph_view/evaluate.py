@@ -21,8 +21,9 @@ Floats = NDArray[np.float64]
 #: Images uint8 (rows, columns) -> probabilities (images, classes).
 Predict = Callable[[Sequence[Grey8]], Floats]
 
-#: The threshold is never below (another class would be likelier) nor above this.
-THRESHOLD_RANGE = (0.5, 0.9)
+#: The threshold is never below this (another class would be likelier) nor above: films of other makers get less
+#: confidence than those of the one hospital that is validated on (the phantom's fall to 0.7), and are to pass.
+THRESHOLD_RANGE = (0.5, 0.6)
 #: Share of validation frontals, as stored and degraded, that must pass.
 MUST_PASS = 0.995
 
