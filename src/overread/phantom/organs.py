@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -102,10 +103,29 @@ class Organs:
         """The air over the fluid in the fundus of the stomach, under the left dome."""
         x, y, z = self.anatomy.to_reference(x, y, z)
         g = self.anatomy.stomach_gas
-        top = self.anatomy.dome_mm - self.anatomy.dome_drop_mm - 9.0
-        centre = (66.0, 8.0, top - 30.0 * g)
+        centre = self._stomach_centre()
         air = ellipsoid(x, y, z, centre, (33.0 * g, 30.0 * g, 29.0 * g))
         return np.asarray(np.maximum(air, (centre[2] - 12.0 * g) - z))
+
+    def _stomach_centre(self) -> Point:
+        top = self.anatomy.dome_mm - self.anatomy.dome_drop_mm - 9.0
+        return (66.0, 8.0, top - 30.0 * self.anatomy.stomach_gas)
+
+    def stomach_box(self) -> Box:
+        """A box, mm, that holds `stomach_gas`."""
+        return self._world_box(box_around([self._stomach_centre()], 34.0 * self.anatomy.stomach_gas))
+
+    def heart_box(self) -> Box:
+        """A box, mm, that holds `heart`."""
+        return self._world_box(self._heart_reach())
+
+    def _heart_reach(self) -> Box:
+        s, low = self.anatomy.heart, self._heart_base()
+        return (-80.0 * s, -90.0 * s, low - 40.0 * s), (20.0 + 110.0 * s, 40.0, low + 130.0 * s)
+
+    def _world_box(self, box: Box) -> Box:
+        corners = self.anatomy.to_world(np.array([(u, v, w) for u, v, w in product(*zip(*box, strict=True))]))
+        return box_around([tuple(c) for c in corners.tolist()], 0.0)
 
     # ---- pleura and lungs ------------------------------------------------------------------------------------
 
@@ -167,8 +187,7 @@ class Organs:
         spine = oval(x - self.spine_shift(z), y - (SPINE_FRONT(z) + 48.0), np.float32(34.0), np.float32(57.0))
         level = np.array(join(join(middle, front, 10.0), spine, 12.0))
         s, low = self.anatomy.heart, self._heart_base()
-        around = ((-80.0 * s, -90.0 * s, low - 40.0 * s), (20.0 + 110.0 * s, 40.0, low + 130.0 * s))
-        join_near(level, points, around, self._heart, 9.0)
+        join_near(level, points, self._heart_reach(), self._heart, 9.0)
         r, out = self.anatomy.aorta_mm, self.anatomy.aorta_unfold
         for a, b, radius in _rods(r, out):
             rod = partial(capsule, a=a, b=b, radius=radius)
@@ -199,13 +218,8 @@ class Organs:
 
     def lung_box(self, side: Side) -> Box:
         """A box, mm, that holds the pleural cavity of one side."""
-        a = self.anatomy
-        outer, inner = 142.0 * side.sign, 0.0
-        corners = a.to_world(
-            np.array([(u, v, w) for u in (outer, inner) for v in (-97.0, 100.0) for w in (-135.0, 236.0)])
-        )
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        return (float(low[0]), float(low[1]), float(low[2])), (float(high[0]), float(high[1]), float(high[2]))
+        outer = 142.0 * side.sign
+        return self._world_box(((min(outer, 0.0), -97.0, -135.0), (max(outer, 0.0), 100.0, 236.0)))
 
 
 def _rods(r: float, out: float) -> list[tuple[Point, Point, float]]:

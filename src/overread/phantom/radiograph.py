@@ -11,7 +11,7 @@ from scipy import ndimage
 from overread.domain.image import BoundingBox
 from overread.phantom.anatomy import SIDES, WATER_PER_MM
 from overread.phantom.findings import FindingTruth
-from overread.phantom.grid import EVERYWHERE, Box, Floats, Grid, Level, axis_points, path_length
+from overread.phantom.grid import Box, Floats, Grid, Level, axis_points, path_length
 from overread.phantom.thorax import Thorax
 from overread.phantom.tubes import paint
 
@@ -151,7 +151,7 @@ def _located(truth: FindingTruth, thorax: Thorax, grid: Grid, geometry: Geometry
         high = tuple(v + margin for v in truth.box_mm[1])
         box: Box = ((low[0], low[1], low[2]), (high[0], high[1], high[2]))
         return replace(truth, box=_shadow_box(grid, region.level, geometry, box))
-    heart = _shadow_box(grid, thorax.organs.heart, geometry, EVERYWHERE)
+    heart = _shadow_box(grid, thorax.organs.heart, geometry, thorax.organs.heart_box())
     ratio = None
     if heart is not None and geometry.view is not View.LATERAL:
         chest = [_shadow_box(grid, thorax.lung_level(side), geometry, thorax.organs.lung_box(side)) for side in SIDES]

@@ -24,7 +24,7 @@ _Z = dict(_LEVELS)
 #: midline behind; 180 is the sternum).
 _RIBS = (
     (38, 150), (62, 152), (82, 152), (97, 151), (108, 149), (114, 147), (118, 143), (118, 136), (112, 126), (100, 113),
-    (70, 82), (42, 52),
+    (58, 82), (40, 52),
 )  # fmt: skip
 
 
@@ -58,10 +58,10 @@ def rib_path(anatomy: Anatomy, side: Side, number: int) -> Vectors:
     angle = np.deg2rad(np.linspace(13.0 if number > 1 else 20.0, end, 38 if number < 11 else 18))
     share = (angle - angle[0]) / np.deg2rad(150.0 - 13.0)
     # the neck rises a little, the shaft falls, steepest at the side
-    fraction = share**1.65
+    fraction = share**1.65 if number < 11 else (share / share[-1]) ** 1.2
     z = z0 + 3.0 * np.sin(np.minimum(share * 9.0, np.pi)) - anatomy.rib_slope * fall * fraction
     z = z.astype(np.float32)
-    out = 4.5
+    out = 7.0
     x = (_WALL(z) + out) * np.sin(angle) ** 0.92
     y = _MIDDLE(z) - (_HALF_DEPTH(z) + out) * -np.cos(angle)
     if number <= 2:  # the first ribs lie flat around the apex

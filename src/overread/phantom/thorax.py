@@ -80,17 +80,16 @@ class Thorax:
         """Level of the pleural cavity of one side."""
         return lambda x, y, z: self.organs.lung(side, x, y, z)
 
-    @cached_property
-    def lung_ml(self) -> dict[Side, float]:
-        """Volume of each pleural cavity, mL."""
-        return {side: measure(self.lung_level(side), self.organs.lung_box(side), 3.0)[0] for side in SIDES}
+    def lung_ml(self, side: Side) -> float:
+        """Volume of the pleural cavity of one side, mL."""
+        return measure(self.lung_level(side), self.organs.lung_box(side), 3.0)[0]
 
     def lung_hu(self, side: Side) -> float:
         """Hounsfield units of the lung of one side: what pleural air pushes together keeps its mass."""
         taken = sum(r.volume_ml for r in self.regions if r.side is side and r.moves_lung)
         if not taken:
             return self.anatomy.lung_hu
-        whole = self.lung_ml[side]
+        whole = self.lung_ml(side)
         return AIR + (self.anatomy.lung_hu - AIR) * whole / (whole - taken)
 
     @cached_property
@@ -101,7 +100,8 @@ class Thorax:
             Layer(name="muscle", level=self.organs.muscle, hu=MUSCLE - FAT, coarser=2),
         ]
         if self.anatomy.stomach_gas:
-            out.append(Layer(name="stomach gas", level=self.organs.stomach_gas, hu=AIR - MUSCLE))
+            gas, box = self.organs.stomach_gas, self.organs.stomach_box()
+            out.append(Layer(name="stomach gas", level=gas, hu=AIR - MUSCLE, box=box))
         for side in SIDES:
             out.append(
                 Layer(
@@ -125,9 +125,7 @@ class Thorax:
         """What is in this thorax, without the projected boxes (`phantom.radiograph` adds those)."""
         out = [FindingTruth(key=r.key, side=r.side, volume_ml=r.volume_ml, box_mm=r.box) for r in self.regions]
         if self.anatomy.heart >= LARGE_HEART:
-            size = 90.0 * self.anatomy.heart
-            around = ((-size, -110.0, -90.0), (size + 60.0, 70.0, 190.0))
-            volume, box = measure(self.organs.heart, around, 3.0)
+            volume, box = measure(self.organs.heart, self.organs.heart_box(), 3.0)
             out.append(FindingTruth(key="cardiomegaly", side=None, volume_ml=volume, box_mm=box))
         return tuple(out)
 

@@ -1,7 +1,7 @@
 """Thin structures (ribs, vessels, airways) as chains of elliptic cylinders, painted exactly at any resolution.
 
 The length of a ray inside an elliptic cylinder cut by two planes is a closed form (a quadratic and two linear
-bounds), so a vessel thinner than a voxel still has the right mass and a rib the bright rim of its cortex.
+bounds), so a rib has the bright rim of its cortex, and a vessel as thin as a pixel still has its mass.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _paint_tube(out: Floats, grid: Grid, item: Tube, *, whole_ray: bool) -> None
     for i in np.flatnonzero(keep):
         scale = scales[i]
         size = scale * np.array([item.half_across[i], item.half_along[i]])
-        wide = np.maximum(size, 0.6 * pixel)
+        wide = np.maximum(size, pixel)
         weight = item.hu * size.prod() / wide.prod()
         reach = wide.max() + pixel
         low, high = np.minimum(flat[i], flat[i + 1]) - reach, np.maximum(flat[i], flat[i + 1]) + reach
@@ -118,11 +118,13 @@ def _paint_tube(out: Floats, grid: Grid, item: Tube, *, whole_ray: bool) -> None
         c0, c1 = _indices(col0, dcol, ncol, low[1], high[1])
         if r1 <= r0 or c1 <= c0:
             continue
-        pr = (row0 + drow * np.arange(r0, r1) - flat[i, 0])[:, None]
-        pc = (col0 + dcol * np.arange(c0, c1) - flat[i, 1])[None, :]
+        # four rays a pixel for what is only a few pixels wide
+        fine = 2 if wide.min() < 4.0 * pixel else 1
+        pr = (row0 + drow * _centres(r0, r1, fine) - flat[i, 0])[:, None]
+        pc = (col0 + dcol * _centres(c0, c1, fine) - flat[i, 1])[None, :]
         lower, upper = _ray_interval(pr, pc, first[i] / wide[0], second[i] / wide[1], corner[i], corner[i + 1], step[i])
         if whole_ray:
-            out[r0:r1, c0:c1] += (weight / scale * np.maximum(upper - lower, 0)).astype(np.float32)
+            out[r0:r1, c0:c1] += _pooled(weight / scale * np.maximum(upper - lower, 0), fine)
             continue
         filled = upper > lower
         if not filled.any():
@@ -133,12 +135,24 @@ def _paint_tube(out: Floats, grid: Grid, item: Tube, *, whole_ray: bool) -> None
         for d in range(d0, d1):
             offset = float(grid.depths[d]) - path[i, 2]
             part = np.minimum(upper, offset + half) - np.maximum(lower, offset - half)
-            out[d, r0:r1, c0:c1] += (weight / grid.step * np.maximum(part, 0)).astype(np.float32)
+            out[d, r0:r1, c0:c1] += _pooled(weight / grid.step * np.maximum(part, 0), fine)
 
 
 def _indices(start: float, step: float, count: int, low: float, high: float) -> tuple[int, int]:
     a, b = (low - start) / step, (high - start) / step
     return max(0, int(np.ceil(min(a, b)))), min(count, int(np.floor(max(a, b))) + 1)
+
+
+def _centres(first: int, last: int, fine: int) -> Vectors:
+    """Positions of ``fine`` rays in each of the pixels ``first`` to ``last`` - 1, in pixels."""
+    return first - 0.5 + (np.arange((last - first) * fine) + 0.5) / fine
+
+
+def _pooled(values: Vectors, fine: int) -> Vectors:
+    if fine == 1:
+        return values
+    rows, cols = values.shape[0] // fine, values.shape[1] // fine
+    return np.asarray(values.reshape(rows, fine, cols, fine).mean(axis=(1, 3)))
 
 
 def _ray_interval(
