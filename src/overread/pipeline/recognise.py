@@ -7,8 +7,10 @@ names both. Cross-sectional images and ultrasound are told by their Modality (00
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from overread.domain.image import ImageHeader, ImageInstance
 from overread.domain.modality import Modality, modality_of
@@ -29,13 +31,30 @@ CHEST = "CHEST"
 #: Modality (0008,0060) of a radiograph that may show a chest. OT and none say nothing: the pixels decide.
 _RADIOGRAPHS = frozenset({"CR", "DX", "RG"})
 _SILENT = frozenset({"", "OT", "SC"})
-_CHEST_PARTS = frozenset({"CHEST", "THORAX", "LUNG", "LUNGS", "RIBCAGE"})
-_FRONTAL_VIEWS = frozenset({"PA", "AP", "FRONTAL", "POSTERO_ANTERIOR", "ANTERO_POSTERIOR"})
-_LATERAL_VIEWS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"})
+#: What BodyPartExamined (0018,0015) calls a chest, also in free text and other languages; and what makes it more.
+_CHEST_WORDS = ("CHEST", "THORAX", "TORAX", "TORACE", "LUNG", "POUMON")
+_MORE_THAN_CHEST = ("ABD", "PELV", "SPINE", "NECK")
+#: Words of ViewPosition (0018,5101). Others (ERECT, PORTABLE, UNKNOWN) say nothing of the view.
+_FRONTAL_WORDS = frozenset({"PA", "AP", "FRONTAL", "POSTEROANTERIOR", "ANTEROPOSTERIOR", "DV", "VD"})
+_LATERAL_WORDS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "LATL", "LATR"})
+_OTHER_WORDS = frozenset(
+    {"LPO", "RPO", "LAO", "RAO", "LLO", "RLO", "OBL", "OBLIQUE", "LLD", "RLD", "DECUBITUS", "DECUB", "LORDOTIC"}
+)
 #: Fewer pixels than this on a side show too little.
 _MIN_SIDE = 64
 
+_LATERAL = "a lateral view, and only frontal chest radiographs are read"
 _WORDS = {Modality.CT: "CT", Modality.MRI: "MRI", Modality.ULTRASOUND: "ultrasound", Modality.XRAY: "radiographs"}
+
+
+class _Tagged(Enum):
+    """What the tags say of the view."""
+
+    FRONTAL = "frontal"
+    LATERAL = "lateral"
+    #: Oblique, decubitus, lordotic: a chest, but not as the models know it.
+    OTHER = "other"
+    SILENT = "silent"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +134,7 @@ def _by_look(instance: ImageInstance) -> Recognition | None:
 
 
 def _by_tags_alone(header: ImageHeader) -> Recognition:
-    if _part(header) in _CHEST_PARTS and _view(header) in _FRONTAL_VIEWS and header.modality in _RADIOGRAPHS:
+    if _is_chest(_part(header)) and _tagged_view(header) is _Tagged.FRONTAL and header.modality in _RADIOGRAPHS:
         return Recognition(modality=Modality.XRAY, body_part=CHEST, task=CHEST_XRAY_TASK)
     return _refuse(
         header,
@@ -125,46 +144,41 @@ def _by_tags_alone(header: ImageHeader) -> Recognition:
 
 def _judge(header: ImageHeader, view: str, chance: float, threshold: float, frontal: float) -> Recognition:
     """Pixels and tags together. `chance` is that of `view`, `frontal` that of a frontal chest."""
-    part, position = _part(header), _view(header)
-    says = _tags_say(header)
-    is_frontal = view == CHEST_FRONTAL and frontal >= threshold
-    if is_frontal:
-        if part and part not in _CHEST_PARTS:
-            return _contradiction(header, view, chance, says, "show a frontal chest radiograph")
-        if position and position not in _FRONTAL_VIEWS:
-            return _contradiction(header, view, chance, says, "show a frontal view")
+    part, tagged = _part(header), _tagged_view(header)
+    other_part = bool(part) and not _is_chest(part)
+    if view == CHEST_FRONTAL and frontal >= threshold:
+        if other_part:
+            return _contradiction(header, view, chance, "show a frontal chest radiograph")
+        if tagged not in (_Tagged.FRONTAL, _Tagged.SILENT):
+            return _contradiction(header, view, chance, "show a frontal view")
         return Recognition(
             modality=Modality.XRAY, body_part=CHEST, view=view, view_confidence=chance, task=CHEST_XRAY_TASK
         )
     if view == CHEST_FRONTAL:
         reason = f"it is not certain enough that it shows a frontal chest radiograph ({frontal:.2f} of {threshold:.2f})"
     elif view == CHEST_LATERAL:
-        if position in _FRONTAL_VIEWS or (part and part not in _CHEST_PARTS):
-            return _contradiction(header, view, chance, says, "show a lateral chest radiograph")
-        reason = "a lateral view, and only frontal chest radiographs are read"
-    elif part and part not in _CHEST_PARTS:
+        if tagged is _Tagged.FRONTAL or other_part:
+            return _contradiction(header, view, chance, "show a lateral chest radiograph")
+        reason = _LATERAL
+    elif other_part:
         reason = f"a radiograph of {part}, and no analyser is installed for it yet"
     elif view == NOT_RADIOGRAPH:
-        if part in _CHEST_PARTS or position or header.modality in _RADIOGRAPHS:
-            return _contradiction(header, view, chance, says, "do not look like a radiograph")
+        if part or tagged is not _Tagged.SILENT or header.modality in _RADIOGRAPHS:
+            return _contradiction(header, view, chance, "do not look like a radiograph")
         reason = "it does not look like a radiograph"
-    elif position in _LATERAL_VIEWS:
-        reason = "a lateral view, and only frontal chest radiographs are read"
-    elif part in _CHEST_PARTS or position:
+    elif tagged is _Tagged.LATERAL:
+        reason = _LATERAL
+    elif part or tagged is not _Tagged.SILENT:
         return _contradiction(
-            header,
-            view,
-            chance,
-            says,
-            "do not show an upright frontal chest (turned, inverted, cut off, another part)",
+            header, view, chance, "do not show an upright frontal chest (turned, inverted, cut off, another part)"
         )
     else:
         reason = "a radiograph of another body part, or a chest that is turned, inverted or cropped"
     return _refuse(header, reason, view, chance)
 
 
-def _contradiction(header: ImageHeader, view: str, chance: float, says: str, pixels: str) -> Recognition:
-    return _refuse(header, f"its tags say {says}, but its pixels {pixels}", view, chance)
+def _contradiction(header: ImageHeader, view: str, chance: float, pixels: str) -> Recognition:
+    return _refuse(header, f"its tags say {_tags_say(header)}, but its pixels {pixels}", view, chance)
 
 
 def _refuse(header: ImageHeader, reason: str, view: str | None = None, chance: float | None = None) -> Recognition:
@@ -181,8 +195,27 @@ def _part(header: ImageHeader) -> str:
     return (header.body_part or "").strip().upper()
 
 
-def _view(header: ImageHeader) -> str:
-    return (header.view_position or "").strip().upper()
+def _is_chest(part: str) -> bool:
+    return any(word in part for word in _CHEST_WORDS) and not any(word in part for word in _MORE_THAN_CHEST)
+
+
+def _tagged_view(header: ImageHeader) -> _Tagged:
+    """What ViewPosition says, or, where that says nothing, SeriesDescription (0008,103E)."""
+    for text in (header.view_position, header.series_description):
+        words = set(re.findall(r"[A-Z]+", (text or "").upper()))
+        said = [
+            tagged
+            for tagged, known in (
+                (_Tagged.FRONTAL, _FRONTAL_WORDS),
+                (_Tagged.LATERAL, _LATERAL_WORDS),
+                (_Tagged.OTHER, _OTHER_WORDS),
+            )
+            if words & known
+        ]
+        if said:
+            # "PA and LAT" is a pair of images and says nothing of this one.
+            return said[0] if len(said) == 1 else _Tagged.SILENT
+    return _Tagged.SILENT
 
 
 def _tags_say(header: ImageHeader) -> str:
@@ -191,7 +224,8 @@ def _tags_say(header: ImageHeader) -> str:
         for name, value in (
             ("modality", header.modality),
             ("body part", _part(header)),
-            ("view", _view(header)),
+            ("view", (header.view_position or "").strip().upper()),
+            ("series", header.series_description if not header.view_position else None),
         )
         if value
     ]
