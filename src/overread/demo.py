@@ -20,14 +20,19 @@ from overread.dicom.samples import shipped
 from overread.dicom.send import send_files
 from overread.domain import catalogue
 from overread.domain.analysis import AnalysisStatus
-from overread.domain.errors import OverreadError, StudyNotFound
+from overread.domain.errors import NothingToAnalyse, OverreadError
 from overread.domain.texts import DISCLAIMER, NO_FINDING
-from overread.services.ports import AnalysisRow, StudyRow
+from overread.services.ports import AnalysisRow
 from overread.services.unpack import Member, unpack
 from overread.supervisor import Supervisor
 
 _TIMEOUT_S = 600.0
+_TOO_LATE = "no result in time"
 _COLOUR = {"critical": "bold red", "urgent": "yellow", "routine": "green"}
+
+
+#: The analysis of a study, or the sentence that says why there is none.
+_Result = AnalysisRow | str
 
 
 @dataclass(kw_only=True)
@@ -79,7 +84,9 @@ def _demonstrate(overread: bootstrap.Overread, console: Console, studies: Path |
     for name, reason in sent.refused:
         console.print(f"[yellow]refused[/] {name}: {reason}", highlight=False)
     console.print(f"[dim]{DISCLAIMER}[/]")
-    failed = [row for row in rows.values() if row is None or row.status is not AnalysisStatus.COMPLETED]
+    failed = [
+        r for r in rows.values() if r == _TOO_LATE or _status(r) in (AnalysisStatus.FAILED, AnalysisStatus.CANCELLED)
+    ]
     if not rows and not sent.refused:
         console.print("[yellow]There was nothing to read.[/]")
         return 1
@@ -123,52 +130,51 @@ def _send(overread: bootstrap.Overread, progress: Progress, members: Iterable[Me
     return sent
 
 
-def _wait(overread: bootstrap.Overread, progress: Progress, uids: list[str]) -> dict[str, AnalysisRow | None]:
-    """The finished analysis of each study, in the worklist's order; None for a study without images."""
-    tenant = bootstrap.DEMO_TENANT
+def _wait(overread: bootstrap.Overread, progress: Progress, uids: list[str]) -> dict[str, _Result]:
+    """What became of each study, in the worklist's order."""
     task = progress.add_task("Reading", total=len(uids))
-    found: dict[str, AnalysisRow | None] = {}
-    asked: set[str] = set()
+    found: dict[str, _Result] = {}
     deadline = time.monotonic() + _TIMEOUT_S
     while len(found) < len(uids) and time.monotonic() < deadline:
         for uid in uids:
-            if uid in found:
-                continue
-            with overread.database.unit(tenant) as unit:
-                study = unit.studies.find(uid)
-                row = unit.analyses.latest_for_study(study.id) if study is not None else None
-            if row is not None and row.status.is_final:
-                found[uid] = row
+            if uid not in found and (result := _result(overread, uid)) is not None:
+                found[uid] = result
                 progress.advance(task)
-            elif row is None and study is not None and uid not in asked:
-                asked.add(uid)  # a CT would wait 30 s for more slices: everything was sent, so ask now
-                _ask(overread, study)
         time.sleep(0.05)
-    for uid in uids:
-        found.setdefault(uid, None)
-    return dict(sorted(found.items(), key=lambda item: -(item[1].priority.rank if item[1] else -1)))
+    found = {uid: found.get(uid, _TOO_LATE) for uid in uids}
+    return dict(sorted(found.items(), key=lambda item: -1 if isinstance(item[1], str) else -item[1].priority.rank))
 
 
-def _ask(overread: bootstrap.Overread, study: StudyRow) -> None:
-    try:
-        overread.requests.create(
-            bootstrap.DEMO_TENANT, study=str(study.id), modality=None, priority=None, requested_by="demo"
-        )
-    except StudyNotFound:
-        return
+def _result(overread: bootstrap.Overread, uid: str) -> _Result | None:
+    """None while it is being read. A CT would wait 30 s for more slices: everything was sent, so ask for it now."""
+    tenant = bootstrap.DEMO_TENANT
+    with overread.database.unit(tenant) as unit:
+        study = unit.studies.find(uid)
+        row = unit.analyses.latest_for_study(study.id) if study is not None else None
+    if row is not None:
+        return row if row.status.is_final else None
+    if study is not None:
+        try:
+            overread.requests.create(tenant, study=uid, modality=None, priority=None, requested_by="demo")
+        except NothingToAnalyse as error:
+            return error.message
+    return None
 
 
-def _table(rows: dict[str, AnalysisRow | None]) -> Table:
+def _status(result: _Result) -> AnalysisStatus | None:
+    return None if isinstance(result, str) else result.status
+
+
+def _table(rows: dict[str, _Result]) -> Table:
     table = Table("study", "modality", "findings", "urgency", "seconds", header_style="bold", expand=False)
     for uid, row in rows.items():
-        if row is None:
-            table.add_row(uid, "", "[red]no result in time[/]", "", "")
+        if isinstance(row, str):
+            table.add_row(uid[-16:], "", row, "", "")
             continue
-        name = row.study.patient_name.replace("^", " ").strip() or row.study.patient_id or uid[-12:]
-        label = f"{name} · {row.study.study_description}" if row.study.study_description else name
+        name = row.study.patient_name.replace("^", " ").strip() or row.study.patient_id or uid[-16:]
         urgency = row.priority.value
         seconds = "" if row.processing_ms is None else f"{row.processing_ms / 1000:.2f}"
-        table.add_row(label, row.modality or "?", _findings(row), f"[{_COLOUR[urgency]}]{urgency}[/]", seconds)
+        table.add_row(name, row.modality or "?", _findings(row), f"[{_COLOUR[urgency]}]{urgency}[/]", seconds)
     return table
 
 

@@ -140,6 +140,12 @@ class Conflict(OverreadError):
     code = "CONFLICT"
 
 
+class NothingToAnalyse(Conflict):
+    """A study of filed objects only: reports, presentation states, derived images."""
+
+    code = "NOTHING_TO_ANALYSE"
+
+
 class DuplicateUid(Conflict):
     """An instance with a known SOPInstanceUID and other pixels: quarantined, never overwritten."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from overread.domain.analysis import AnalysisStatus
-from overread.domain.errors import AnalysisNotFound, Conflict, StudyNotFound, UnsupportedModality
+from overread.domain.errors import AnalysisNotFound, Conflict, NothingToAnalyse, StudyNotFound, UnsupportedModality
 from overread.domain.modality import Modality
 from overread.domain.priority import Level, higher
 from overread.domain.study import TenantId
@@ -41,7 +41,8 @@ class RequestService:
     ) -> RequestedAnalysis:
         """Analyse a study by our id or its StudyInstanceUID.
 
-        Raises `StudyNotFound` (and says where it looked) or `UnsupportedModality` (the study is of another one).
+        Raises `StudyNotFound` (and says where it looked), `UnsupportedModality` (the study is of another one) or
+        `NothingToAnalyse`.
         """
         now = self.clock()
         with self.database.unit(tenant) as unit:
@@ -54,6 +55,12 @@ class RequestService:
                     remedy="Send it by C-STORE or POST /api/studies first; this version queries no PACS.",
                     studyId=study[:128],
                     lookedIn=["this tenant's index, by study id and StudyInstanceUID"],
+                )
+            if row.revision == 0:
+                reasons = {i.record.filed_only_reason for i in unit.studies.instances(row.id)} - {None}
+                raise NothingToAnalyse(
+                    f"The study's objects are filed, not analysed: {'; '.join(sorted(map(str, reasons)))}.",
+                    studyId=str(row.id),
                 )
             if modality is not None and row.modality is not None and modality is not row.modality:
                 raise UnsupportedModality(
