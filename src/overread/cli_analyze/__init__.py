@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from overread.cli_analyze.command import analyze
+from overread.cli_analyze.command import EPILOG, analyze
 
-__all__ = ["analyze"]
+__all__ = ["EPILOG", "analyze"]
