@@ -1,14 +1,13 @@
 """Decoding: from the bytes of PixelData (7FE0,0010) to the stored values of the first frame.
 
 What one sees of them is `display`'s. Native pixels are read in place; compressed ones go through pydicom's decoders
-(openjpeg, CharLS, GDCM, Pillow), after their own header was held against Rows and Columns, so that no codestream
-can make a decoder allocate more than the instance declares.
+(openjpeg, CharLS, GDCM, Pillow) in a process of their own (`decoder`), after their own header was held against Rows and
+Columns, so that no codestream can make a decoder allocate more than the instance declares.
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom._uid_dict import UID_dictionary
 from pydicom.encaps import get_frame
-from pydicom.pixels.decoders.base import get_decoder
 
-from overread.dicom import jpeg12
 from overread.dicom.attributes import Attributes
 from overread.dicom.codestream import frame_size
+from overread.dicom.decoder import DecodeError, pool
 from overread.dicom.display import to_grey
 from overread.dicom.quiet import quiet
 from overread.dicom.rules import PixelRules, read_rules
@@ -40,36 +38,8 @@ MAX_FRAME_BYTES = 256 << 20
 _NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"})
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _RLE = "1.2.840.10008.1.2.5"
-#: Which of pydicom's plugins to use, best first (what was tried: docs/decisions). Others are tried after it.
-_PREFERRED = {
-    "1.2.840.10008.1.2.4.50": "pillow",
-    "1.2.840.10008.1.2.4.51": jpeg12.PLUGIN,
-    "1.2.840.10008.1.2.4.57": "gdcm",
-    "1.2.840.10008.1.2.4.70": "gdcm",
-    "1.2.840.10008.1.2.4.80": "pyjpegls",
-    "1.2.840.10008.1.2.4.81": "pyjpegls",
-    "1.2.840.10008.1.2.4.90": "pylibjpeg",
-    "1.2.840.10008.1.2.4.91": "pylibjpeg",
-    _RLE: "pylibjpeg",
-}
-_HTJ2K = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203))
-_COMPRESSED = _HTJ2K.union(_PREFERRED)
-jpeg12.install()
-#: What the decoders are known to raise on damaged input. They are foreign code in C++, Rust and Python.
-_DECODER_ERRORS = (
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    OSError,
-    EOFError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
+#: JPEG, JPEG-LS, JPEG 2000, HTJ2K, RLE: what `decode_child` has a decoder for.
+_COMPRESSED = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203)) | {_RLE}
 _SEND_AGAIN = "Export or send it again from its source."
 
 
@@ -183,26 +153,30 @@ def _compressed(file: ScannedFile, a: Attributes, rules: PixelRules) -> tuple[ND
     _check_size(file, rules)
     if file.transfer_syntax_uid not in _COMPRESSED:
         raise _unsupported(file)
-    with quiet:
-        decoder = get_decoder(file.transfer_syntax_uid)
-        if not decoder.is_available:
-            raise _unsupported(file)
-        try:
+    try:
+        with quiet:
             frame = get_frame(a.raw(PIXEL_DATA), 0, number_of_frames=rules.frames)
-        except _DECODER_ERRORS as error:
-            raise _damaged(file, error) from error
-        if not frame:
-            raise _damaged(file, "the first frame is empty")
-        size = frame_size(frame)
-        if size is not None and size != (rules.rows, rules.columns):
-            raise PixelDataMismatch(
-                f"{file.name} declares {rules.rows} x {rules.columns} pixels, but its compressed frame has "
-                f"{size[0]} x {size[1]}.",
-                remedy=_SEND_AGAIN,
-                file=file.name,
-            )
-        stored, found = _decode(file, decoder, rules, frame)
-    photometric = str(found.get("photometric_interpretation", rules.photometric))
+    except (ValueError, LookupError, RuntimeError, EOFError, struct.error) as error:
+        raise _damaged(file, str(error)) from error
+    if not frame:
+        raise _damaged(file, "the first frame is empty")
+    size = frame_size(frame)
+    if size is not None and size != (rules.rows, rules.columns):
+        raise PixelDataMismatch(
+            f"{file.name} declares {rules.rows} x {rules.columns} pixels, but its compressed frame has "
+            f"{size[0]} x {size[1]}.",
+            remedy=_SEND_AGAIN,
+            file=file.name,
+        )
+    try:
+        stored, photometric = pool.decode(
+            file.transfer_syntax_uid, frame, _options(rules), limit=4 * rules.rows * rules.columns * rules.samples
+        )
+    except DecodeError as error:
+        raise _damaged(file, str(error)) from error
+    shape = (rules.rows, rules.columns, rules.samples)[: 2 if rules.samples == 1 else 3]
+    if stored.shape != shape or stored.dtype.kind not in "iu":
+        raise _damaged(file, f"it decodes to {stored.dtype} {stored.shape}")
     bits_allocated = stored.dtype.itemsize * 8
     rules = replace(
         rules,
@@ -216,11 +190,9 @@ def _compressed(file: ScannedFile, a: Attributes, rules: PixelRules) -> tuple[ND
     return stored, rules
 
 
-def _decode(file: ScannedFile, decoder: Any, rules: PixelRules, frame: bytes) -> tuple[NDArray[Any], dict[str, Any]]:
-    """One encoded frame to an array. The frame is wrapped again as the only one, as pydicom's decoders want it."""
-    padded = frame + b"\x00" * (len(frame) % 2)
-    single = b"\xfe\xff\x00\xe0\x00\x00\x00\x00\xfe\xff\x00\xe0" + struct.pack("<I", len(padded)) + padded
-    options: dict[str, Any] = {
+def _options(rules: PixelRules) -> dict[str, Any]:
+    """As pydicom's decoders want them."""
+    return {
         "rows": rules.rows,
         "columns": rules.columns,
         "samples_per_pixel": rules.samples,
@@ -232,16 +204,6 @@ def _decode(file: ScannedFile, decoder: Any, rules: PixelRules, frame: bytes) ->
         "number_of_frames": 1,
         "pixel_keyword": "PixelData",
     }
-    first = _PREFERRED.get(file.transfer_syntax_uid, "")
-    failure: BaseException | None = None
-    for plugin in dict.fromkeys((first, "")) if first in decoder.available_plugins else ("",):
-        try:
-            stored, found = decoder.as_array(single, index=0, decoding_plugin=plugin, **options)
-        except _DECODER_ERRORS as error:
-            failure = error
-        else:
-            return stored, found
-    raise _damaged(file, failure) from failure
 
 
 def _unsupported(file: ScannedFile) -> UnsupportedTransferSyntax:
@@ -255,8 +217,8 @@ def _unsupported(file: ScannedFile) -> UnsupportedTransferSyntax:
     )
 
 
-def _damaged(file: ScannedFile, why: object) -> PixelDataMismatch:
-    first_line = (str(why).strip().splitlines() or [type(why).__name__])[0]
+def _damaged(file: ScannedFile, why: str) -> PixelDataMismatch:
+    first_line = (why.strip().splitlines() or ["no reason given"])[0]
     return PixelDataMismatch(
         f"{file.name} has compressed pixels that cannot be decoded ({first_line[:200]}).",
         remedy=_SEND_AGAIN,
