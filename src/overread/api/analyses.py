@@ -18,6 +18,7 @@ from overread.http.lookups import get_analysis as lookup_analysis
 from overread.http.lookups import parse_analysis_id
 from overread.http.paging import DEFAULT_LIMIT, MAX_LIMIT, MAX_PAGE, PaginationInfo, pagination
 from overread.http.replies import choose, json_reply, parse_fields
+from overread.http.text import CleanText
 from overread.http.wire import AnalysisResult, WireModel, dump, result_from_row
 from overread.http.wiring import services_of
 from overread.services.ports import AnalysisFilter
@@ -33,10 +34,10 @@ class CreateRequest(WireModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    study_id: str = Field(min_length=1, max_length=64, description="StudyInstanceUID (0020,000D), or our own id.")
+    study_id: CleanText = Field(min_length=1, max_length=64, description="StudyInstanceUID (0020,000D), or our own id.")
     modality: str = Field(max_length=40, json_schema_extra={"enum": [*_MODALITIES]})
     priority: Level | None = Field(default=None, description="QueuePriority; left out: from the order.")
-    patient_id: str | int | None = Field(
+    patient_id: CleanText | int | None = Field(
         default=None, description="PatientID (0010,0020), text. If given, it must be the study's."
     )
 
@@ -68,7 +69,7 @@ class ListQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    patientId: str | None = Field(default=None, max_length=64)  # noqa: N815
+    patientId: CleanText | None = Field(default=None, max_length=64)  # noqa: N815
     modality: Modality | None = None
     status: AnalysisStatus | None = None
     priority: Level | None = None

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from overread.http.auth import address_of, limiters_of
+from overread.http.text import CleanText
 from overread.http.wire import WireModel
 from overread.http.wiring import services_of
 from overread.services.access import Role
@@ -18,8 +19,8 @@ class LogIn(WireModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    username: str = Field(min_length=1, max_length=200)
-    password: str = Field(min_length=1, max_length=1000)
+    username: CleanText = Field(min_length=1, max_length=200)
+    password: CleanText = Field(min_length=1, max_length=1000)
     tenant: str | None = Field(default=None, max_length=40)
 
 

@@ -15,6 +15,7 @@ from overread.http.auth import Reader
 from overread.http.lookups import find_study, image_address
 from overread.http.paging import DEFAULT_LIMIT, MAX_LIMIT, MAX_PAGE, PaginationInfo, pagination
 from overread.http.replies import choose, json_reply, parse_fields
+from overread.http.text import CleanText
 from overread.http.wire import WireModel, dump
 from overread.http.wiring import services_of
 from overread.services.ports import AnalysisFilter, AnalysisRow, StudyRow
@@ -96,9 +97,9 @@ class StudyQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    patientId: str | None = Field(default=None, max_length=64)  # noqa: N815
+    patientId: CleanText | None = Field(default=None, max_length=64)  # noqa: N815
     modality: Modality | None = None
-    q: str | None = Field(default=None, max_length=200, description="Name, id, accession number or description.")
+    q: CleanText | None = Field(default=None, max_length=200, description="Name, id, accession number or description.")
     page: int = Field(default=1, ge=1, le=MAX_PAGE)
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
     fields: str | None = Field(default=None, max_length=1000)

@@ -187,7 +187,7 @@ def validation_error(request: Request, error: Exception) -> Response:
     """A request that does not fit its schema: 400 INVALID_REQUEST, naming the parameters and never their values."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
     problems = [
-        {"parameter": ".".join(str(p) for p in item["loc"][1:]) or str(item["loc"][0]), "problem": _problem(item)}
+        {"parameter": str(item["loc"][min(1, len(item["loc"]) - 1)]), "problem": _problem(item)}
         for item in error.errors()
     ]
     first = problems[0] if problems else {"parameter": "body", "problem": "cannot be read"}

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from overread.domain.errors import AnalysisNotFound, NotFound, StudyNotFound
 from overread.domain.study import StoredInstance
+from overread.http.text import is_clean
 from overread.services.ports import AnalysisRow, StudyRow, UnitOfWork
 
 
@@ -28,7 +29,8 @@ def get_analysis(uow: UnitOfWork, analysis_id: UUID) -> AnalysisRow:
 
 def find_study(uow: UnitOfWork, study_id_or_uid: str) -> StudyRow:
     """By our id or StudyInstanceUID. Raises `StudyNotFound`."""
-    study = uow.studies.find(study_id_or_uid) if 0 < len(study_id_or_uid) <= 64 else None
+    usable = 0 < len(study_id_or_uid) <= 64 and is_clean(study_id_or_uid)
+    study = uow.studies.find(study_id_or_uid) if usable else None
     if study is None:
         raise StudyNotFound("There is no such study here.", lookedIn="own store")
     return study

@@ -166,7 +166,7 @@ class AccessService:
             tenant_id = TenantId(slug=tenant)
         except ValueError:
             return None
-        if not name or len(name) > 200 or not self._tenant_exists(tenant_id):
+        if not 0 < len(name) <= 200 or not name.isprintable() or not self._tenant_exists(tenant_id):
             return None
         with self._db.unit(tenant_id) as uow:
             return uow.users.by_name(name)

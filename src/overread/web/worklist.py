@@ -14,6 +14,7 @@ from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.http.auth import Anybody, Reader, Requester
 from overread.http.lookups import parse_analysis_id
+from overread.http.text import is_clean
 from overread.http.wiring import services_of
 from overread.services.access import Identity, Permission
 from overread.services.ports import AnalysisFilter
@@ -55,7 +56,7 @@ def parse_filters(priority: str, modality: str, status: str, q: str, page: str) 
         priority=next((p for p in Level if p.value == priority), None),
         modality=next((m for m in Modality if m.value == modality), None),
         status=next((s for s in AnalysisStatus if s.value == status), None),
-        text=q.strip()[:200],
+        text="".join(c for c in q if is_clean(c)).strip()[:200],
         page=int(page) if page.isascii() and page.isdigit() and 0 < int(page[:7]) <= 100_000 else 1,
     )
 
