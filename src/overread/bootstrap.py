@@ -30,6 +30,7 @@ from overread.store.objects import open_objects
 if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no web server, a web server no model
     from fastapi import FastAPI
 
+    from overread.dicom.sr import HighdicomSrWriter
     from overread.inference.registry import Registry
     from overread.services.analyse import AnalyseService
     from overread.services.reconcile import ReconcileService
@@ -119,6 +120,7 @@ class WorkerParts:
     structured_report: StructuredReportService
     reconcile: ReconcileService
     shelf: Registry
+    sr_writer: HighdicomSrWriter
 
 
 def build_worker(overread: Overread) -> WorkerParts:
@@ -131,8 +133,10 @@ def build_worker(overread: Overread) -> WorkerParts:
 
     database: Database = overread.database
     shelf = registry(overread.settings)
+    writer = HighdicomSrWriter()
     return WorkerParts(
         shelf=shelf,
+        sr_writer=writer,
         analyse=AnalyseService(
             database=database,
             objects=overread.objects,
@@ -144,7 +148,7 @@ def build_worker(overread: Overread) -> WorkerParts:
         structured_report=StructuredReportService(
             database=database,
             objects=overread.objects,
-            writer=HighdicomSrWriter(),
+            writer=writer,
             clock=now,
             uid_root=overread.settings.uid_root,
         ),

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 
 from overread import __version__
+from overread.cli_analyze import EPILOG as ANALYZE_EPILOG
+from overread.cli_analyze import analyze
 from overread.config import Settings
 from overread.domain.errors import OverreadError
 from overread.domain.texts import DISCLAIMER
@@ -53,6 +55,9 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None: ...
+
+
+app.command(epilog=ANALYZE_EPILOG)(analyze)
 
 
 @app.command(epilog="Example: `OVERREAD_HTTP_PORT=9000 overread serve`")

@@ -38,7 +38,8 @@ def run(settings: Settings, *, ready: Callable[[], None] = lambda: None) -> None
 
 
 def _warm_up(parts: bootstrap.WorkerParts) -> None:
-    """Load the weights before the first study waits for them; a model that fails is reported and left to its study."""
+    """Load weights and tables before the first study waits for them; a model that fails is left to its study."""
+    parts.sr_writer.warm_up()
     for refused in parts.shelf.refused:
         log.warning("model package refused", path=str(refused.path), reason=refused.reason)
     for card in parts.shelf.cards():

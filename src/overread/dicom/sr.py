@@ -7,17 +7,23 @@ waits for the result.
 from __future__ import annotations
 
 from copy import deepcopy
+from datetime import UTC, datetime
 from io import BytesIO
 
+import numpy as np
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr import Comprehensive3DSR
 from pydicom import Dataset, dcmwrite
 from pydicom.uid import UID
 
 from overread import __version__
+from overread.dicom.create import ImageIdentity, RadiographAttributes, create_dx, encode
 from overread.dicom.sr_content import OWN_SCHEME, report
 from overread.dicom.sr_source import COPIED, ImageReference, Source, read_source
 from overread.dicom.store_message import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from overread.domain.analysis import AnalysisOutcome, QualityAssessment, TriageDecision
+from overread.domain.ids import new_uid, uuid7
+from overread.domain.priority import Level
 from overread.services.ports import SrRequest
 
 SERIES_NUMBER = 99_001
@@ -33,6 +39,38 @@ class _Document(Comprehensive3DSR):
 
 class HighdicomSrWriter:
     """`services.ports.SrWriter`."""
+
+    def warm_up(self) -> None:
+        """highdicom reads its tables of the standard at the first document (up to a second): do that now."""
+        identity = ImageIdentity(
+            study_uid=new_uid(),
+            series_uid=new_uid(),
+            sop_uid=new_uid(),
+            patient_id="",
+            patient_name="",
+            acquired=datetime(2000, 1, 1, tzinfo=UTC),
+        )
+        pixels = np.zeros((16, 16), dtype=np.uint16)
+        image = encode(create_dx(pixels, identity, RadiographAttributes(view="PA", pixel_mm=1.0, bits=12)))
+        self.write(
+            SrRequest(
+                analysis_id=uuid7(),
+                outcome=AnalysisOutcome(
+                    modality=None,
+                    body_part=None,
+                    findings=(),
+                    not_assessed=(),
+                    assessed=(),
+                    quality=QualityAssessment(level=None, score=None),
+                    triage=TriageDecision(urgency=Level.ROUTINE, reason=""),
+                ),
+                evidence=[image],
+                sop_instance_uid=new_uid(),
+                series_instance_uid=new_uid(),
+                completed_at=identity.acquired,
+                tracking_uids={},
+            )
+        )
 
     def write(self, report: SrRequest) -> bytes:
         """A DICOM file (Explicit VR Little Endian, UTF-8).

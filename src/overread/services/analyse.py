@@ -6,7 +6,7 @@ Being run twice is harmless: a claim makes every older claim powerless, and only
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from overread.domain.errors import OverreadError
 from overread.domain.evidence import EvidenceBar
 from overread.domain.ids import uuid7
 from overread.domain.image import ImageInstance
+from overread.domain.modality import Modality, modality_of
 from overread.domain.study import StoredInstance, TenantId
 from overread.pipeline.analyse import analyse
 from overread.pipeline.ports import ModelShelf
@@ -79,9 +80,7 @@ class AnalyseService:
     def _outcome(self, tenant: TenantId, row: AnalysisRow, stored: tuple[StoredInstance, ...]) -> AnalysisOutcome:
         images: list[ImageInstance] = []
         problems: list[InstanceProblem] = []
-        for instance in stored:
-            if instance.record.filed_only_reason is not None:
-                continue
+        for instance in _to_decode(stored):
             name = f"instance {instance.record.sop_instance_uid}"
             try:
                 images.append(self.parser.image(self.objects.get(tenant, instance.object_key), name=name))
@@ -145,3 +144,17 @@ class AnalyseService:
                 enqueue_analysis(unit, row.id, row.study.id, row.priority, delay)
             unit.events.publish("analysis", {"analysis": str(row.id), "study": str(row.study.id)})
         log.warning("analysis failed", tenant=tenant.slug, analysis=str(row.id), code=error.code, again_in_s=delay)
+
+
+def _to_decode(stored: tuple[StoredInstance, ...]) -> Iterator[StoredInstance]:
+    """Images that the pipeline must see: all that may be radiographs, one of each other series to say what it is."""
+    seen: set[str] = set()
+    for instance in stored:
+        record = instance.record
+        if record.filed_only_reason is not None:
+            continue
+        if modality_of(record.modality) in (None, Modality.XRAY):
+            yield instance
+        elif record.series_instance_uid not in seen:
+            seen.add(record.series_instance_uid)
+            yield instance
