@@ -69,7 +69,7 @@ def test_a_large_heart_has_its_ratio_on_frontal_views_only() -> None:
 
 def test_parallel_rays_show_the_thorax_smaller_than_a_point_source() -> None:
     thorax = make_thorax(np.random.default_rng(4), heart=1.22)
-    boxes = [project(thorax, replace(SMALL, distance_mm=d)).truths[0].box for d in (0.0, 1800.0, 1000.0)]
+    boxes = [project(thorax, replace(SMALL, detail_mm=4.0, distance_mm=d)).truths[0].box for d in (0.0, 1800.0, 1000.0)]
     widths = [b.width for b in boxes if b is not None]
     assert widths == sorted(widths)
     assert widths[0] < widths[2]
@@ -155,6 +155,8 @@ def test_demo_has_its_cases_and_each_renders_its_truth() -> None:
     wanted = {"no-finding": (), "pneumothorax": ("pneumothorax",), "effusion": ("pleural_effusion",),
               "opacity": ("consolidation",), "cardiomegaly": ("cardiomegaly",), "lateral": ()}  # fmt: skip
     for case in cases:
+        if case.key[-1] != "1":  # one of each kind
+            continue
         coarse = replace(case, geometry=replace(case.geometry, detail_mm=4.0, plane_mm=8.0))
         image = coarse.render()
         assert image.pixels.shape == (96, 96)
