@@ -213,10 +213,15 @@ class FastDul(DULServiceProvider):
             or not self.event_queue.empty()
         ):
             return super()._is_transport_event()
-        if not cast(FastSocket, sock).wait(self._wake, _WAIT_S):
-            return False
-        self._read_pdu_data()
-        return True
+        # Stay here while the peer sends and nothing else happens: the reactor's round costs a sleep.
+        read = False
+        while not self._kill_thread and cast(FastSocket, sock).wait(self._wake, _WAIT_S):
+            self._read_pdu_data()
+            self._idle_timer.restart()
+            read = True
+            if not self.event_queue.empty() or self.to_provider_queue.queue:
+                break
+        return read
 
     def _read_pdu_data(self) -> None:
         # Sta6: established. A message that pynetdicom has begun is its to finish.
@@ -295,7 +300,7 @@ class FastDul(DULServiceProvider):
     def _pass_on(self, context_id: int, fragment: bytes) -> None:
         """What pynetdicom's state machine does with a P-DATA indication (DT-2)."""
         primitive = P_DATA()
-        primitive.presentation_data_value_list = [(context_id, fragment)]
+        primitive.presentation_data_value_list.append((context_id, fragment))
         self.assoc.dimse.receive_primitive(primitive)
 
     def _pass_on_rest(self, sock: FastSocket) -> None:
