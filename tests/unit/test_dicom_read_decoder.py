@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.encaps import get_frame
 from tests.odd_files import compressed, dataset, ramp
 
 from overread.dicom import decode_child, decoder
+from overread.dicom.codestream import frame_size
 from overread.dicom.decoder import DecodeError, DecoderPool
 from overread.dicom.pipes import read_message, write_message
 from overread.dicom.read import image
@@ -154,6 +157,36 @@ def test_every_preferred_decoder_is_installed() -> None:
     decode_child.jpeg12.install()
     for uid, plugin in decode_child.PREFERRED.items():
         assert plugin in get_decoder(uid).available_plugins, uid
+
+
+def test_twelve_bit_jpeg_in_the_child() -> None:
+    """Stored values as `dcmdjpeg` 3.6.7 gives them; see `jpeg12`."""
+    ds = dcmread(str(get_testdata_file("JPEG-lossy.dcm")))
+    frame = get_frame(ds.PixelData, 0, number_of_frames=1)
+    options = {**OPTIONS, "rows": 1024, "columns": 256}
+    array, _ = decode_child.decode("1.2.840.10008.1.2.4.51", frame, options)
+    assert array[420:450:10, 120:124].tolist() == [[81, 73, 73, 80], [56, 56, 58, 63], [33, 34, 35, 38]]
+    with pytest.raises(ValueError, match=r"."):
+        decode_child.decode("1.2.840.10008.1.2.4.51", b"\xff\xd8\xff\xd9", options)
+
+
+@pytest.mark.parametrize(
+    ("frame", "size"),
+    [
+        (encoded("1.2.840.10008.1.2.4.80")[0], (32, 32)),
+        (encoded("1.2.840.10008.1.2.4.90")[0], (32, 32)),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + encoded("1.2.840.10008.1.2.4.90")[0], (32, 32)),
+        (b"\xff\xd8\xff\x01\xff\xff\xe0\0\x04ab\xff\xc0\0\x0b\x08\0\x10\0\x20\x01", (16, 32)),
+        (b"\xff\xd8\xff\xc0\0\x0b\x08\0\0\0\x20\x01", None),
+        (b"\xff\xd8\xff\xe0\0\x02" + bytes(20), None),
+        (b"\xff\xd8\xff", None),
+        (b"\xff\x4f\xff\x51\0", None),
+        (FRAME, None),
+        (b"", None),
+    ],
+)
+def test_size_that_a_frame_gives_itself(frame: bytes, size: tuple[int, int] | None) -> None:
+    assert frame_size(frame) == size
 
 
 def test_panic_in_rust_is_a_reason() -> None:

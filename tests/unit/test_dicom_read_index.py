@@ -132,6 +132,12 @@ def test_missing_patient_id_or_modality_is_still_a_record(keyword: str) -> None:
     assert (record.patient_id, record.modality) == (("", "CR") if keyword == "PatientID" else ("P1", None))
 
 
+def test_long_text_fits_a_database_index() -> None:
+    record = index(radiograph(PatientID="P" * 5000, StudyDescription="é" * 9000), name="a")
+    assert record.patient_id == "P" * 256
+    assert record.study_description == "é" * 256
+
+
 # --- UIDs --------------------------------------------------------------------------------------------------
 
 

@@ -24,8 +24,10 @@ _BINARY = {
 _TEXT_NUMBERS = frozenset({b"IS", b"DS", b"LO", b"SH", b"CS"})
 _TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(?:\.(\d{1,6}))?")
 _OFFSET = re.compile(r"([+-])(\d{2})(\d{2})")
-#: No value of an index or a display is longer; a longer one is cut before it is decoded.
-_MAX_TEXT_BYTES = 16_384
+#: DICOM allows 64 characters a component of what is read here. A longer value is cut, so that none is too long for a
+#: database's index.
+_MAX_TEXT = 256
+_MAX_TEXT_BYTES = 16 * _MAX_TEXT
 
 
 class Attributes:
@@ -69,9 +71,9 @@ class Attributes:
         return memoryview(self._file.body)[span[1] : span[2]] if span else memoryview(b"")
 
     def text(self, tag: int) -> str:
-        """The whole value as clean text; "" if missing."""
+        """The whole value as clean text of at most 256 characters; "" if missing."""
         raw = self.raw(tag)
-        return text.clean(text.decode(raw[:_MAX_TEXT_BYTES], self._encodings)) if raw else ""
+        return text.clean(text.decode(raw[:_MAX_TEXT_BYTES], self._encodings))[:_MAX_TEXT].rstrip() if raw else ""
 
     def texts(self, tag: int) -> tuple[str, ...]:
         """The backslash-separated values as clean text, upper case as code strings are."""

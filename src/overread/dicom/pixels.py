@@ -7,6 +7,7 @@ Columns, so that no codestream can make a decoder allocate more than the instanc
 
 from __future__ import annotations
 
+import io
 import struct
 from dataclasses import replace
 from typing import Any
@@ -69,7 +70,7 @@ def first_frame(file: ScannedFile, a: Attributes, frames: int) -> GreyImage:
         # The second: archives that decompressed an image and left the transfer syntax as it was.
         stored = _native(file, a, rules)
     else:
-        stored, rules = _compressed(file, a, rules)
+        stored, rules = _compressed(file, rules)
     return to_grey(stored, rules, a, file.name)
 
 
@@ -148,14 +149,17 @@ def without_unused_bits(values: NDArray[Any], rules: PixelRules) -> NDArray[Any]
     return unsigned
 
 
-def _compressed(file: ScannedFile, a: Attributes, rules: PixelRules) -> tuple[NDArray[Any], PixelRules]:
+def _compressed(file: ScannedFile, rules: PixelRules) -> tuple[NDArray[Any], PixelRules]:
     """The first frame of encapsulated pixels, colour as RGB."""
     _check_size(file, rules)
     if file.transfer_syntax_uid not in _COMPRESSED:
         raise _unsupported(file)
+    # From where they lie: a cine of 300 MB is not copied for its first frame.
+    stream = io.BytesIO(file.body)
+    stream.seek(file.elements[PIXEL_DATA][1])
     try:
         with quiet:
-            frame = get_frame(a.raw(PIXEL_DATA), 0, number_of_frames=rules.frames)
+            frame = get_frame(stream, 0, number_of_frames=rules.frames)
     except (ValueError, LookupError, RuntimeError, EOFError, struct.error) as error:
         raise _damaged(file, str(error)) from error
     if not frame:
