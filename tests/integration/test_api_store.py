@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import queue
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import UUID
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -24,6 +20,7 @@ from overread.domain.study import TenantId
 from overread.services.access import Role, hash_password
 from overread.services.ports import UserRow
 from tests.app_on_fakes import PASSWORD, make_dicom, make_finding, make_outcome
+from tests.served import served
 
 _HASH = hash_password(PASSWORD)
 _DICOM = {"Content-Type": "application/dicom"}
@@ -181,23 +178,8 @@ def test_what_is_no_text_is_refused(client: TestClient, tenant: TenantId) -> Non
     assert client.post("/login", data={"username": "a", "password": "x", "tenant": "\0"}).status_code == 401
 
 
-@contextmanager
-def _served(app: FastAPI) -> Iterator[str]:
-    """The app on a real socket."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="off")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 def test_committed_changes_arrive_as_events(app: FastAPI, tenant: TenantId, other_tenant: TenantId) -> None:
-    with _served(app) as base, httpx2.Client(base_url=base, timeout=30) as client:
+    with served(app) as base, httpx2.Client(base_url=base, timeout=30) as client:
         me, stranger = _bearer(client, tenant), _bearer(client, other_tenant)
         heard: queue.Queue[tuple[str, dict[str, str]]] = queue.Queue()
         stop = threading.Event()

@@ -20,7 +20,7 @@ from overread.http.limits import RateLimiter
 from overread.http.paging import pagination
 from overread.http.pictures import PictureCache
 from overread.http.replies import choose, parse_fields
-from overread.http.sse import event_stream
+from overread.http.sse import Streams, event_stream
 from overread.services.ports import Event
 from overread.web import words
 from overread.web.docs import describe
@@ -45,7 +45,7 @@ async def _read(response: StreamingResponse, wanted: int) -> list[str]:
 
 def _stream(db: FakeDatabase, clock: FakeClock, heartbeat_s: float = 30.0) -> StreamingResponse:
     until = clock() + timedelta(minutes=1)
-    response = event_stream(db.events, ALPHA, clock=clock, until=until, heartbeat_s=heartbeat_s)
+    response = event_stream(db.events, ALPHA, streams=Streams(), clock=clock, until=until, heartbeat_s=heartbeat_s)
     assert isinstance(response, StreamingResponse)
     return response
 
@@ -85,7 +85,7 @@ def test_heartbeat_and_end_with_the_session() -> None:
         return chunks
 
     chunks = asyncio.run(scene())
-    assert chunks[2:4] == [": still here\n\n"] * 2
+    assert chunks[2:4] == ["event: beat\ndata: {}\n\n"] * 2
     assert len(chunks) == 4
 
 
@@ -100,6 +100,7 @@ def test_a_store_that_cannot_listen_ends_the_stream_with_a_word() -> None:
         response = event_stream(
             Down(),  # type: ignore[arg-type]
             ALPHA,
+            streams=Streams(),
             clock=FakeClock(),
             until=datetime(2030, 1, 1, tzinfo=UTC),
             heartbeat_s=1,
@@ -123,12 +124,34 @@ def test_a_source_that_ends_ends_the_stream() -> None:
 
     async def scene() -> int:
         response = event_stream(
-            Short(), ALPHA, clock=FakeClock(), until=datetime(2030, 1, 1, tzinfo=UTC), heartbeat_s=1
+            Short(), ALPHA, streams=Streams(), clock=FakeClock(), until=datetime(2030, 1, 1, tzinfo=UTC), heartbeat_s=1
         )
         assert isinstance(response, StreamingResponse)
         return len([c async for c in response.body_iterator])
 
     assert asyncio.run(scene()) == 3
+
+
+def test_a_server_that_stops_ends_its_streams() -> None:
+    db, clock, streams = FakeDatabase(), FakeClock(), Streams()
+
+    async def scene() -> int:
+        until = clock() + timedelta(minutes=1)
+        response = event_stream(db.events, ALPHA, streams=streams, clock=clock, until=until, heartbeat_s=60)
+        assert isinstance(response, StreamingResponse)
+        reading = asyncio.create_task(_all(response))
+        while not db.events.listeners(ALPHA):
+            await asyncio.sleep(0.01)
+        streams.close()
+        late = event_stream(db.events, ALPHA, streams=streams, clock=clock, until=until, heartbeat_s=60)
+        assert isinstance(late, StreamingResponse)
+        return await asyncio.wait_for(reading, 5) + await asyncio.wait_for(_all(late), 5)
+
+    async def _all(response: StreamingResponse) -> int:
+        return len([c async for c in response.body_iterator])
+
+    assert asyncio.run(scene()) == 4
+    assert db.events.listeners(ALPHA) == 0
 
 
 # --- limits, fields, pages, pictures -----------------------------------------------------------------------

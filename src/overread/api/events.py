@@ -23,6 +23,7 @@ async def events(request: Request, who: Reader) -> Response:
     return event_stream(
         services.events,
         who.tenant,
+        streams=request.app.state.streams,
         clock=services.clock,
         until=who.expires_at,
         heartbeat_s=services.settings.heartbeat_s,

@@ -5,6 +5,8 @@
     )
     app.mount("/static", overread.web.STATIC)
 
+A server that stops calls `app.state.streams.close()` first, else it waits for pages that listen.
+
 Layers of a request, outermost first: security headers, last resort (500), gzip, size limit, then errors and routes.
 """
 
@@ -24,6 +26,7 @@ from overread.http.auth import Limiters
 from overread.http.limits import BodyLimit, RateLimiter
 from overread.http.pictures import PictureCache
 from overread.http.security import SecurityHeaders
+from overread.http.sse import Streams
 from overread.http.wiring import Services
 
 UPLOAD_PATH = "/api/studies"
@@ -57,6 +60,8 @@ def create_app(
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
+        # Traces hold addresses, and addresses hold study UIDs: none leaves this process.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         responses={status: {"model": ErrorResponse} for status in (400, 401, 403, 404, 429, 500, 503)},
     )
     app.state.services = services
@@ -65,6 +70,7 @@ def create_app(
         api=RateLimiter(settings.api_per_minute), login=RateLimiter(settings.login_per_minute)
     )
     app.state.pictures = PictureCache()
+    app.state.streams = Streams()
     errors.install(app)
     app.add_middleware(
         BodyLimit,

@@ -7,8 +7,8 @@ stream ends with its session, or when the server shuts down; the browser then co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import orjson
@@ -28,56 +28,82 @@ def frame(event: str, data: object) -> bytes:
     return b"event: " + event.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
 
 
+class Streams:
+    """The open streams of one server: they never end by themselves, so a server that stops must end them."""
+
+    def __init__(self) -> None:
+        self._stops: set[asyncio.Event] = set()
+        self._closed = False
+
+    @contextmanager
+    def stop_signal(self) -> Iterator[asyncio.Event]:
+        """Set when the stream should end."""
+        stop = asyncio.Event()
+        if self._closed:
+            stop.set()
+        self._stops.add(stop)
+        try:
+            yield stop
+        finally:
+            self._stops.discard(stop)
+
+    def close(self) -> None:
+        """End all streams and those to come. Call it in the server's event loop."""
+        self._closed = True
+        for stop in self._stops:
+            stop.set()
+
+
 def event_stream(
-    source: EventSource,
-    tenant: TenantId,
-    *,
-    clock: Clock,
-    until: datetime,
-    heartbeat_s: float,
-    wanted: Callable[[Event], bool] = lambda _event: True,
+    source: EventSource, tenant: TenantId, *, streams: Streams, clock: Clock, until: datetime, heartbeat_s: float
 ) -> Response:
-    """A response that tells the tenant's events until `until`, with a comment line every `heartbeat_s` seconds."""
+    """A response that tells the tenant's events until `until`, with a `beat` every `heartbeat_s` seconds of silence."""
     return StreamingResponse(
-        _frames(source, tenant, clock, until, heartbeat_s, wanted),
+        _frames(source, tenant, streams, clock, until, heartbeat_s),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
 async def _frames(
-    source: EventSource,
-    tenant: TenantId,
-    clock: Clock,
-    until: datetime,
-    heartbeat_s: float,
-    wanted: Callable[[Event], bool],
+    source: EventSource, tenant: TenantId, streams: Streams, clock: Clock, until: datetime, heartbeat_s: float
 ) -> AsyncIterator[bytes]:
     yield f"retry: {RETRY_MS}\n\n".encode()
     try:
-        async with source.subscribe(tenant) as events:
-            yield frame("hello", {})
-            pending: asyncio.Future[Event] | None = None
-            iterator = aiter(events)
-            try:
-                while clock() < until:
-                    pending = pending or asyncio.ensure_future(anext(iterator))
-                    done, _ = await asyncio.wait({pending}, timeout=heartbeat_s)
-                    if not done:
-                        yield b": still here\n\n"
-                        continue
-                    try:
-                        event = pending.result()
-                    except StopAsyncIteration:
+        with streams.stop_signal() as stop:
+            async with source.subscribe(tenant) as events:
+                yield frame("hello", {})
+                async for event in _until_stopped(events, stop, heartbeat_s):
+                    if clock() >= until:
                         return
-                    pending = None
-                    if wanted(event):
-                        yield frame(event.kind, dict(event.ids))
-            finally:
-                if pending is not None:
-                    pending.cancel()
-                    with suppress(asyncio.CancelledError, StopAsyncIteration):
-                        await pending
+                    yield frame(event.kind, dict(event.ids)) if event else frame("beat", {})
     except StoreUnavailable:
         # The response has begun, so there is no status left to send: end it, and the browser tries again.
         yield frame("unavailable", {})
+
+
+async def _until_stopped(
+    events: AsyncIterator[Event], stop: asyncio.Event, heartbeat_s: float
+) -> AsyncIterator[Event | None]:
+    """The events, and None after each `heartbeat_s` seconds without one."""
+    stopping = asyncio.ensure_future(stop.wait())
+    coming: asyncio.Future[Event] = asyncio.ensure_future(anext(events))
+    try:
+        while True:
+            done, _ = await asyncio.wait({coming, stopping}, timeout=heartbeat_s, return_when=asyncio.FIRST_COMPLETED)
+            if stopping in done:
+                return
+            if coming not in done:
+                yield None
+                continue
+            try:
+                event = coming.result()
+            except StopAsyncIteration:
+                return
+            coming = asyncio.ensure_future(anext(events))
+            yield event
+    finally:
+        for task in (coming, stopping):
+            task.cancel()
+            with suppress(asyncio.CancelledError, StopAsyncIteration):
+                await task

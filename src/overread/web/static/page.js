@@ -48,10 +48,15 @@ export function listen(onChange) {
     light.textContent = text;
   };
   let source;
+  let heard;
   const connect = () => {
+    if (source) source.close();
+    heard = Date.now();
     source = new EventSource("/api/events");
+    source.addEventListener("beat", () => (heard = Date.now()));
     for (const kind of ["hello", "resync", "analysis", "study"]) {
       source.addEventListener(kind, (event) => {
+        heard = Date.now();
         show("live", "live");
         onChange(kind, JSON.parse(event.data));
       });
@@ -66,6 +71,15 @@ export function listen(onChange) {
       else setTimeout(connect, 4000);
     };
   };
+  // A dead line says nothing by itself: no beat for three of them is taken for death.
+  const lost = () => show("lost", "not connected; trying again…");
+  setInterval(() => {
+    if (Date.now() - heard < 50000) return;
+    lost();
+    connect();
+  }, 5000);
+  addEventListener("offline", lost);
+  addEventListener("online", connect);
   addEventListener("pagehide", () => source && source.close());
   addEventListener("pageshow", (event) => event.persisted && connect());
   connect();
