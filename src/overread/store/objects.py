@@ -13,8 +13,9 @@ import os
 import re
 import secrets
 import threading
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from overread.domain.errors import InvalidRequest, ObjectMissing, SetupError, StorageFull, StoreUnavailable
 from overread.domain.study import TenantId
@@ -29,6 +30,13 @@ _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: What file systems say that know no O_TMPFILE (NFS, some FUSE).
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
+
+#: How long a bucket is tried: a DICOM sender waits meanwhile, and obstore's own 180 s outlast its patience.
+PATIENCE: Final[dict[str, Any]] = {
+    "max_retries": 5,
+    "retry_timeout": timedelta(seconds=15),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
+}
 
 
 def check_key(key: str) -> str:
@@ -175,12 +183,14 @@ class S3Objects:
     def from_url(cls, url: str, **options: Any) -> S3Objects:
         """`s3://bucket/prefix` (or gs://, az://, memory:///). Credentials come from the usual AWS_* variables.
 
-        `options` are obstore's, e.g. `endpoint="http://127.0.0.1:9000", allow_http=True` for another S3 server.
+        Another S3 server: `AWS_ENDPOINT_URL` (and `AWS_ALLOW_HTTP=true` without TLS). `options` are obstore's.
         Raises `SetupError` for a URL that obstore does not know.
         """
         from obstore.exceptions import BaseError
         from obstore.store import from_url
 
+        if not url.startswith("memory:"):
+            options = {"retry_config": PATIENCE} | options
         try:
             return cls(from_url(url, **options))
         except (BaseError, ValueError) as error:
