@@ -98,6 +98,10 @@ def api() -> None:
             await super().startup(sockets)
             mark_ready(settings, "api")
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            application.state.streams.close()
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
         application,
         host=settings.http_host,

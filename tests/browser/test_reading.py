@@ -199,6 +199,14 @@ def test_the_page_says_when_the_server_is_gone_and_comes_back(
     expect(page.locator("tbody tr")).to_have_count(1)
 
 
+def test_a_session_that_is_over_leads_to_the_log_in(page: Page, base: str, tenant: TenantId) -> None:
+    _log_in(page, base, tenant)
+    expect(page.locator("#live")).to_have_text("live")
+    page.context.clear_cookies()
+    page.evaluate("dispatchEvent(new Event('online'))")
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
 @pytest.mark.parametrize("size", [(1366, 768), (3840, 2160)])
 def test_nothing_overflows_at_any_size(
     page: Page, base: str, overread: bootstrap.Overread, tenant: TenantId, size: tuple[int, int]

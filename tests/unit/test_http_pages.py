@@ -85,7 +85,7 @@ def test_study_page_says_everything(world: World) -> None:
         "found 81 % (70 to 89) of those who had it and raised a false alarm in 16 % (13 to 20)",
         "exploratory",
         "Rib fracture, Lung nodule",
-        "no installed model looks for it",
+        "No installed model looks for it.",
         "Pixels are cut off.",
         "Left apex cut off.",
         "Also looked for, nothing shown: Pleural effusion.",

@@ -7,7 +7,7 @@ in the header `X-CSRF-Token` or in the form field `csrf_token`, and must not com
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -94,7 +94,7 @@ def _check_tenant(request: Request, identity: Identity) -> None:
         raise TenantMismatch(f"{TENANT_HEADER} is not the tenant of the session.")
 
 
-def identify(request: Request) -> Identity:
+async def identify(request: Request) -> Identity:
     """Dependency for reading: who is calling, counted against the rate limit."""
     services = services_of(request)
     limiters = limiters_of(request)
@@ -136,10 +136,10 @@ async def identify_unsafe(
     return identity
 
 
-def reading(permission: Permission) -> Callable[..., Identity]:
+def reading(permission: Permission) -> Callable[..., Awaitable[Identity]]:
     """A dependency: somebody with this permission, for a GET."""
 
-    def check(
+    async def check(
         identity: Annotated[Identity, Depends(identify)],
         _bearer: Annotated[object, Depends(_bearer)] = None,
         _tenant: Annotated[object, Depends(_tenant)] = None,
@@ -150,10 +150,10 @@ def reading(permission: Permission) -> Callable[..., Identity]:
     return check
 
 
-def changing(permission: Permission) -> Callable[..., Identity]:
+def changing(permission: Permission) -> Callable[..., Awaitable[Identity]]:
     """A dependency: somebody with this permission, for a request that changes something."""
 
-    def check(
+    async def check(
         identity: Annotated[Identity, Depends(identify_unsafe)],
         _bearer: Annotated[object, Depends(_bearer)] = None,
         _tenant: Annotated[object, Depends(_tenant)] = None,

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from typing import Any
 
 import orjson
 from fastapi import Response
@@ -90,7 +91,8 @@ async def _until_stopped(
     coming: asyncio.Future[Event] = asyncio.ensure_future(anext(events))
     try:
         while True:
-            done, _ = await asyncio.wait({coming, stopping}, timeout=heartbeat_s, return_when=asyncio.FIRST_COMPLETED)
+            waiting: set[asyncio.Future[Any]] = {coming, stopping}
+            done, _ = await asyncio.wait(waiting, timeout=heartbeat_s, return_when=asyncio.FIRST_COMPLETED)
             if stopping in done:
                 return
             if coming not in done:

@@ -71,6 +71,7 @@ def _environment() -> Environment:
     )
     env.filters.update(
         person_name=words.person_name,
+        state_word=words.state_word,
         percent=words.percent,
         interval=words.interval,
         complement=words.complement,
@@ -79,6 +80,7 @@ def _environment() -> Environment:
         moment=words.moment,
         iso=words.iso,
         body_part=words.body_part,
+        capitalise=words.capitalise,
     )
     return env
 

@@ -10,6 +10,7 @@ from overread.domain import catalogue
 from overread.domain.analysis import AnalysisStatus, NotAssessed
 from overread.domain.evidence import Interval
 from overread.domain.priority import Level
+from overread.services.ports import AnalysisRow
 
 #: Colour is never alone: each urgency has a sign and a word too, and its own line on the image (`study.css`).
 SIGN = {Level.CRITICAL: "▲", Level.URGENT: "◆", Level.ROUTINE: "●"}
@@ -21,6 +22,13 @@ STATUS_WORD = {
     AnalysisStatus.FAILED: "failed",
     AnalysisStatus.CANCELLED: "cancelled",
 }
+
+
+def state_word(row: AnalysisRow) -> str:
+    """The status of an analysis; "AI read" only where a model did look for something."""
+    if row.outcome is not None and not row.outcome.assessed:
+        return "not assessed"
+    return STATUS_WORD[row.status]
 
 
 def person_name(name: str) -> str:
@@ -100,6 +108,12 @@ def age(birth_date: str, on: datetime | None) -> str:
     return f"{months} mo" if months < 24 else f"{months // 12} y"
 
 
+def capitalise(sentence: str) -> str:
+    """Begins with a capital and ends with a full stop; the rest stays as it is."""
+    text = sentence[:1].upper() + sentence[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
 def body_part(value: str | None) -> str:
     """BodyPartExamined (0018,0015) for a person: CHEST -> Chest."""
     return value.replace("_", " ").capitalize() if value else "–"
@@ -118,6 +132,7 @@ def by_reason(items: Sequence[NotAssessed]) -> tuple[ReasonGroup, ...]:
     names: dict[str, list[str]] = {}
     for item in items:
         listed = names.setdefault(item.reason, [])
-        if item.name not in listed:
+        # A whole image or study has no name that would say more than the reason.
+        if item.finding_type and item.name not in listed:
             listed.append(item.name)
     return tuple(ReasonGroup(reason=reason, names=tuple(listed)) for reason, listed in names.items())

@@ -66,7 +66,7 @@ export function listen(onChange) {
       show("lost", "not connected; trying again…");
       if (source.readyState !== EventSource.CLOSED) return;
       // The server answered with an error: the session may be over, else try again later.
-      const answer = await fetch("/api/studies?limit=1", { method: "HEAD" }).catch(() => null);
+      const answer = await fetch("/api/studies?limit=1&fields=id").catch(() => null);
       if (answer && answer.status === 401) location.reload();
       else setTimeout(connect, 4000);
     };
