@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from overread.http.auth import address_of, limiters_of
+from overread.http.auth import address_of, count_login, forget_logins
 from overread.http.text import CleanText
 from overread.http.wire import WireModel
 from overread.http.wiring import services_of
@@ -40,14 +40,11 @@ class LoggedIn(WireModel):
 def log_in(request: Request, body: LogIn) -> LoggedIn:
     """A token for the API. 401 for whatever is wrong; 429 after too many attempts."""
     services = services_of(request)
-    limiter = limiters_of(request).login
     tenant = body.tenant or services.settings.default_tenant
     address = address_of(request)
-    by_address, by_user = f"address:{address}", f"user:{tenant}:{body.username}"
-    limiter.take(by_address)
-    limiter.take(by_user)
+    count_login(request, tenant, body.username)
     session = services.access.log_in(tenant, body.username, body.password, address=address)
-    limiter.give_back(by_user)
+    forget_logins(request, tenant, body.username)
     who = session.identity
     return LoggedIn(
         token=session.token,

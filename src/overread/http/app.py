@@ -67,7 +67,9 @@ def create_app(
     app.state.services = services
     app.state.error_page = error_page
     app.state.limiters = Limiters(
-        api=RateLimiter(settings.api_per_minute), login=RateLimiter(settings.login_per_minute)
+        api=RateLimiter(settings.api_per_minute),
+        login=RateLimiter(settings.login_per_minute),
+        login_address=RateLimiter(settings.login_per_minute * 10),
     )
     app.state.pictures = PictureCache()
     app.state.streams = Streams()

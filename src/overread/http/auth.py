@@ -35,13 +35,28 @@ class Limiters:
     """Counters of the running app, in `app.state.limiters`."""
 
     api: RateLimiter
+    #: Attempts for one user name.
     login: RateLimiter
+    #: Attempts from one address: a whole hospital may stand behind it.
+    login_address: RateLimiter
 
 
 def limiters_of(request: Request) -> Limiters:
     """The app's counters."""
     limiters: Limiters = request.app.state.limiters
     return limiters
+
+
+def count_login(request: Request, tenant: str, name: str) -> None:
+    """Count an attempt to log in. Raises `RateLimited`."""
+    limiters = limiters_of(request)
+    limiters.login_address.take(address_of(request))
+    limiters.login.take(f"{tenant}:{name}")
+
+
+def forget_logins(request: Request, tenant: str, name: str) -> None:
+    """After a log-in that worked, the attempts before it no longer count against the name."""
+    limiters_of(request).login.give_back(f"{tenant}:{name}")
 
 
 def address_of(request: Request) -> str:

@@ -65,10 +65,14 @@ class SecurityHeaders:
 def check_same_origin(request: Request) -> None:
     """Raises `Forbidden` when a browser says that the request was made by another site's page.
 
-    Browsers send Origin (RFC 6454) with every POST and Sec-Fetch-Site (W3C Fetch Metadata) with every request.
+    Browsers send Sec-Fetch-Site (W3C Fetch Metadata) with every request over TLS or to this machine, and Origin
+    (RFC 6454) with every POST. The first holds behind a proxy that changes Host too.
     """
-    if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        raise Forbidden("The request came from another site's page.")
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        if site not in ("same-origin", "none"):
+            raise Forbidden("The request came from another site's page.")
+        return
     origin = request.headers.get("origin")
     if origin and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
         raise Forbidden("The request came from another site's page.")

@@ -84,7 +84,7 @@ class HttpSettings:
     max_body_bytes: int = 1024 * 1024
     #: Requests a minute of one log-in (or one address when anonymous).
     api_per_minute: int = 1200
-    #: Attempts to log in a minute, of one address and for one user name.
+    #: Attempts to log in a minute, for one user name; ten times as many from one address.
     login_per_minute: int = 10
     #: Where an upload is spooled; None: the system's temporary folder.
     spool_dir: Path | None = None

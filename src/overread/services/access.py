@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from threading import BoundedSemaphore
 from typing import Final
 from uuid import UUID
 
@@ -92,6 +93,8 @@ class Session:
 
 
 _HASHER = PasswordHasher()
+#: Each check takes 64 MiB for a moment, so that a flood of log-ins cannot take all of the memory.
+_CHECKS_AT_ONCE = BoundedSemaphore(4)
 #: Verified against when there is no such user, so that an answer takes as long as for a real one.
 _DECOY = _HASHER.hash(secrets.token_urlsafe(24))
 
@@ -104,7 +107,8 @@ def hash_password(password: str) -> str:
 def check_password(stored_hash: str, password: str) -> bool:
     """Whether `password` belongs to the hash; False too for a hash that is none."""
     try:
-        return _HASHER.verify(stored_hash, password)
+        with _CHECKS_AT_ONCE:
+            return _HASHER.verify(stored_hash, password)
     except (VerificationError, InvalidHashError):
         return False
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from overread.domain.errors import RateLimited, Unauthenticated
-from overread.http.auth import address_of, clear_session, identify_unsafe, limiters_of, set_session
+from overread.http.auth import address_of, clear_session, count_login, forget_logins, identify_unsafe, set_session
 from overread.http.security import check_same_origin
 from overread.http.wiring import services_of
 from overread.services.access import Identity
@@ -35,13 +35,10 @@ def log_in(
     """Right: cookie and on to where one wanted to go. Wrong: the form again with one sentence."""
     check_same_origin(request)
     services = services_of(request)
-    limiter = limiters_of(request).login
     tenant = tenant.strip() or services.settings.default_tenant
     address = address_of(request)
-    by_user = f"user:{tenant}:{username}"
     try:
-        limiter.take(f"address:{address}")
-        limiter.take(by_user)
+        count_login(request, tenant, username)
         session = services.access.log_in(tenant, username.strip(), password, address=address)
     except (Unauthenticated, RateLimited) as error:
         status = 401 if isinstance(error, Unauthenticated) else 429
@@ -55,7 +52,7 @@ def log_in(
             error=str(error),
             user=username,
         )
-    limiter.give_back(by_user)
+    forget_logins(request, tenant, username)
     response = RedirectResponse(safe_next(target), status_code=303)
     set_session(response, session, services)
     return response
