@@ -91,7 +91,8 @@ def association(port: int, *contexts: tuple[str, str], called: str = "OVERREAD",
     finally:
         if assoc.is_established:
             assoc.release()
-        assoc.join(5.0)
+        if assoc.ident is not None:  # a rejected one never started
+            assoc.join(5.0)
 
 
 class RawPeer:

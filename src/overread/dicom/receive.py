@@ -44,7 +44,10 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 from overread.dicom import fast_pdu
 from overread.dicom.listener import Listener
@@ -255,6 +258,7 @@ class StorageScp:
             rejection = _TEMPORARY_CONGESTION
             log.error("association_rejected", reason=getattr(error, "code", type(error).__name__), **who)
         else:
+            _refuse_other_services(request)
             self._peers[assoc] = _Peer(tenant=tenant, sender=Sender(channel="dicom", name=calling, address=address))
             log.info("association_requested", tenant=tenant.slug, **who)
             return
@@ -319,6 +323,25 @@ class StorageScp:
             log.warning("object_quarantined", study_id=str(filed.study_id), **_facts(peer, request))
             return _QUARANTINED
         return Verdict(status=SUCCESS)
+
+
+def _is_storage(abstract_syntax: UID) -> bool:
+    """Whether a SOP class may be one of storage: unknown and private ones may, a known one of another service not."""
+    if abstract_syntax.is_private or abstract_syntax.name == str(abstract_syntax):
+        return True
+    return "Storage" in abstract_syntax.name and "Storage Commitment" not in abstract_syntax.name
+
+
+def _refuse_other_services(request: A_ASSOCIATE) -> None:
+    """Let pynetdicom's unrestricted negotiation see other services as such.
+
+    It goes by names of its own and takes some (Modality Worklist) for unknown storage classes. The answer repeats a
+    context's id and not its abstract syntax, so another one that it does refuse may stand in.
+    """
+    for context in request.presentation_context_definition_list:
+        abstract_syntax = UID(str(context.abstract_syntax))
+        if abstract_syntax != Verification and not _is_storage(abstract_syntax):
+            context.abstract_syntax = StorageCommitmentPushModel
 
 
 def _facts(peer: _Peer, request: StoreRequest) -> dict[str, Any]:
