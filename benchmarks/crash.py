@@ -59,9 +59,7 @@ def main() -> int:
         killed = ", ".join(f"{name} x{count}" for name, count in sorted(result.killed.items()))
         once = f"NO: {result.faults[:3]}" if result.faults else "all"
         acknowledged = len(result.acknowledged)
-        lines.append(
-            f"| {number} | {killed} | {acknowledged} | {result.sent_again} | {once} | {result.seconds:.0f} |"
-        )
+        lines.append(f"| {number} | {killed} | {acknowledged} | {result.sent_again} | {once} | {result.seconds:.0f} |")
         print(lines[-1], flush=True)
     text = "\n".join(["# Crash test", "", *(__doc__ or "").strip().splitlines()[2:4], "", *lines, ""])
     if options.report:
@@ -99,7 +97,7 @@ def crash_round(studies: int, rng: random.Random, prefix: str) -> Round:
 def _kill(supervisor: Supervisor, rng: random.Random, stop: threading.Event, result: Round) -> None:
     targets = ["receiver", "worker-1", "api", "postgres", "receiver child", "model"]
     queue: list[str] = []
-    while not stop.wait(rng.uniform(0.3, 1.5)):
+    while not stop.wait(rng.uniform(0.5, 5.0)):
         queue = queue or rng.sample(targets, len(targets))
         name = queue.pop()
         pids = supervisor.pids()

@@ -12,6 +12,7 @@ import structlog
 
 from overread import bootstrap
 from overread.config import Settings
+from overread.dicom.decoder import pool as decoders
 from overread.domain.errors import OverreadError, StoreUnavailable
 from overread.domain.study import TenantId
 from overread.services.assemble import ANALYSE_TASK, SR_TASK
@@ -39,6 +40,7 @@ def run(settings: Settings, *, ready: Callable[[], None] = lambda: None) -> None
 
 def _warm_up(parts: bootstrap.WorkerParts) -> None:
     """Load weights and tables before the first study waits for them; a model that fails is left to its study."""
+    decoders.warm()
     parts.sr_writer.warm_up()
     for refused in parts.shelf.refused:
         log.warning("model package refused", path=str(refused.path), reason=refused.reason)
