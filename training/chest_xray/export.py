@@ -18,10 +18,22 @@ SMALL = 1024
 
 
 class Served(nn.Module):
-    """(1, 1, rows, columns) -> logits (1, F), maps (1, F, h, w); mean over networks and left-right mirroring."""
+    """(1, 1, rows, columns) -> logits (1, F), maps (1, F, h, w); mean over networks and left-right mirroring.
 
-    def __init__(self, nets: Sequence[EvidenceNet], outputs: Sequence[int]) -> None:
+    Raw maps are bright where they always are, at borders and in the air beside the patient. `usual` is the mean and the
+    standard deviation (F, h, w) of raw maps of training images without finding: the maps that are served say how far
+    the evidence at a place is above what is usual *there*, in standard deviations, less up to 3 towards the edges.
+    """
+
+    def __init__(
+        self, nets: Sequence[EvidenceNet], outputs: Sequence[int], usual: tuple[Tensor, Tensor] | None
+    ) -> None:
         super().__init__()
+        self.has_usual = usual is not None
+        if usual is not None:
+            self.register_buffer("mean", usual[0][None, list(outputs)])
+            self.register_buffer("deviation", usual[1][None, list(outputs)])
+            self.register_buffer("far", _far(*usual[0].shape[1:]))
         self.nets = nn.ModuleList(nets)
         self.register_buffer("outputs", torch.tensor(list(outputs)))
 
@@ -33,12 +45,29 @@ class Served(nn.Module):
             all_logits.append((logits[:1] + logits[1:]) / 2)
             all_maps.append((maps[:1] + maps[1:].flip(3)) / 2)
         logits, maps = torch.stack(all_logits).mean(0), torch.stack(all_maps).mean(0)
-        return logits.index_select(1, self.outputs), maps.index_select(1, self.outputs)
+        logits, maps = logits.index_select(1, self.outputs), maps.index_select(1, self.outputs)
+        if self.has_usual:
+            maps = (maps - self.mean) / self.deviation - self.far
+        return logits, maps
 
 
-def write_onnx(nets: Sequence[EvidenceNet], outputs: Sequence[int], size: int, path: Path) -> None:
+def _far(rows: int, columns: int) -> Tensor:
+    """(rows, columns): 0 in the middle, rising to 3 at the edges, where no lung is."""
+    y = ((torch.arange(rows) + 0.5) / rows * 2 - 1).abs()[:, None]
+    x = ((torch.arange(columns) + 0.5) / columns * 2 - 1).abs()[None]
+    return 10.0 * (torch.maximum(y, x) - 0.7).clamp(0.0, 0.3)
+
+
+def write_onnx(
+    nets: Sequence[EvidenceNet],
+    outputs: Sequence[int],
+    size: int,
+    path: Path,
+    *,
+    usual: tuple[Tensor, Tensor] | None = None,
+) -> None:
     """Write the model; its weights are stored as float16 and computed with as float32."""
-    served = Served([net.eval().float() for net in nets], outputs).eval()
+    served = Served([net.eval().float() for net in nets], outputs, usual).eval()
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.onnx.export(
         served,

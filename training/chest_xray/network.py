@@ -24,7 +24,15 @@ DEEP_CHANNELS = 1280
 class EvidenceNet(nn.Module):
     """(N, 1, rows, columns), both multiples of 32 -> logits (N, F), maps (N, F, rows / 16, columns / 16)."""
 
-    def __init__(self, outputs: int, *, pretrained: bool, drop_connect: float = 0.2, dropout: float = 0.3) -> None:
+    def __init__(
+        self,
+        outputs: int,
+        *,
+        pretrained: bool,
+        drop_connect: float = 0.2,
+        dropout: float = 0.3,
+        place: bool = False,
+    ) -> None:
         super().__init__()
         backbone = EfficientNet.from_name("efficientnet-lite0")
         if pretrained:
@@ -55,6 +63,13 @@ class EvidenceNet(nn.Module):
             nn.init.zeros_(last.bias)
         #: Sharpness of the pooling by label: 0 is the mean, large the maximum.
         self.sharpness = nn.Parameter(torch.full((outputs,), 1.0))
+        #: Where each label is looked for, added to the weights of the pooling: at first in the middle of the image.
+        self.place = nn.Parameter(_middle().repeat(1, outputs, 1, 1)) if place else None
+
+    def freeze(self, blocks: int) -> None:
+        """Leave the stem and the first `blocks` blocks as they are, their normalisation too."""
+        for part in (self.backbone._conv_stem, self.backbone._bn0, *self.backbone._blocks[:blocks]):
+            part.requires_grad_(False).eval()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         net = self.backbone
@@ -71,5 +86,16 @@ class EvidenceNet(nn.Module):
 
     def pool(self, maps: Tensor) -> Tensor:
         flat = maps.flatten(2)
-        weight = torch.softmax(flat * self.sharpness.clamp(0.0, 8.0)[None, :, None], dim=2)
-        return (flat * weight).sum(dim=2)
+        weight = flat * self.sharpness.clamp(0.0, 8.0)[None, :, None]
+        if self.place is not None:
+            place = functional.interpolate(self.place, size=maps.shape[-2:], mode="bilinear", align_corners=False)
+            weight = weight + place.flatten(2)
+        return (flat * torch.softmax(weight, dim=2)).sum(dim=2)
+
+
+def _middle(size: int = 12) -> Tensor:
+    """(1, 1, size, size): 0 where lungs and heart lie in most images, falling to -4 at the borders."""
+    at = (torch.arange(size) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    outside = ((x / 0.95) ** 4 + (y / 0.95) ** 4 - 0.6).clamp(0.0, 1.0)
+    return (-4.0 * outside)[None, None]

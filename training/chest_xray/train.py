@@ -44,6 +44,11 @@ class Run:
     mix_alpha: float = 0.4
     drop_connect: float = 0.2
     dropout: float = 0.3
+    #: From this epoch on, stem and so many first blocks stay as they are: they are general, and half of the work.
+    freeze_from: int = 5
+    frozen_blocks: int = 5
+    #: Whether the pooling knows places (`EvidenceNet.place`).
+    place: bool = False
 
     @property
     def epochs(self) -> int:
@@ -67,7 +72,13 @@ def run(config: Run, images: data.Images, *, train_more: bool = True) -> Evidenc
     `train_more` False: the averaged network as the last checkpoint has it, also of a run that is not finished.
     """
     torch.manual_seed(config.seed)
-    net = EvidenceNet(len(labels.TARGETS), pretrained=True, drop_connect=config.drop_connect, dropout=config.dropout)
+    net = EvidenceNet(
+        len(labels.TARGETS),
+        pretrained=True,
+        drop_connect=config.drop_connect,
+        dropout=config.dropout,
+        place=config.place,
+    )
     net = net.to(memory_format=torch.channels_last)
     averaged = copy.deepcopy(net)
     backbone = list(net.backbone.parameters())
@@ -90,6 +101,8 @@ def run(config: Run, images: data.Images, *, train_more: bool = True) -> Evidenc
         optimiser.load_state_dict(state["optimiser"])
         shape.load_state_dict(state["shape"])
         start = state["epoch"]
+    elif not train_more:
+        raise SystemExit(f"run {config.name!r} has no checkpoint yet: python -m training.chest_xray train")
     if not train_more or start == config.epochs:
         return averaged.eval()
     priors = data.priors(images.table.iloc[train])
@@ -102,6 +115,8 @@ def run(config: Run, images: data.Images, *, train_more: bool = True) -> Evidenc
         torch.manual_seed(config.seed * 1000 + epoch)
         losses = []
         net.train()
+        if epoch >= config.freeze_from:
+            net.freeze(config.frozen_blocks)
         for batch in _batches(chosen[epoch], config.batch):
             variant = torch.randint(images.working.shape[1], (len(batch),), generator=g).numpy()
             x = torch.from_numpy(images.working[batch, variant]).float()[:, None] / 255.0
@@ -174,23 +189,26 @@ def _average(averaged: nn.Module, net: nn.Module, keep: float) -> None:
 
 
 @torch.no_grad()
-def scores(net: EvidenceNet, images: data.Images, rows: NDArray[np.intp], size: int) -> NDArray[np.float32]:
-    """Logits (images, F) of the mean over an image and its mirror image."""
+def scores(
+    net: EvidenceNet, images: data.Images, rows: NDArray[np.intp], size: int, *, mirror: bool
+) -> NDArray[np.float32]:
+    """Logits (images, F); with `mirror` the mean over an image and its mirror image."""
     net.eval()
     out = []
     for batch in _batches(rows, 64):
         x = torch.from_numpy(images.working[batch, 0]).float()[:, None] / 255.0
         x = functional.interpolate(x, size=(size, size), mode="bilinear") * 2 - 1
         with torch.autocast("cpu", torch.bfloat16):
-            both = [net(v.contiguous(memory_format=torch.channels_last))[0].float() for v in (x, x.flip(3))]
-        out.append((both[0] + both[1]) / 2)
+            views = (x, x.flip(3)) if mirror else (x,)
+            each = [net(v.contiguous(memory_format=torch.channels_last))[0].float() for v in views]
+        out.append(torch.stack(each).mean(0))
     return torch.cat(out).numpy()
 
 
 def watch(net: EvidenceNet, images: data.Images, size: int) -> dict[str, float]:
     """AUC of the watched labels on validation patients: chest_xray_128, and Pneumonia in chest_xray."""
     rows = images.rows("validation")
-    table, z = images.table.iloc[rows], scores(net, images, rows, size)
+    table, z = images.table.iloc[rows], scores(net, images, rows, size, mirror=False)
     in_128 = (table["folder"] == "chest_xray_128").to_numpy()
     out = {}
     for name in WATCHED:
