@@ -62,10 +62,9 @@ def number_findings(row: AnalysisRow | None, images: Sequence[StoredInstance]) -
     if row is None or row.outcome is None:
         return ()
     place = {image.record.sop_instance_uid: i for i, image in enumerate(images, start=1)}
-    ordered = sorted(row.outcome.findings, key=lambda f: (f.exploratory, -f.severity.rank, -f.confidence))
     return tuple(
         ShownFinding(number=i, finding=f, image_number=place.get(f.sop_instance_uid))
-        for i, f in enumerate(ordered, start=1)
+        for i, f in enumerate(words.by_weight(row.outcome.findings), start=1)
     )
 
 

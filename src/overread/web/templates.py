@@ -75,6 +75,8 @@ def _environment() -> Environment:
         percent=words.percent,
         interval=words.interval,
         complement=words.complement,
+        of_100=words.of_100,
+        by_weight=words.by_weight,
         finding_name=words.finding_name,
         duration=words.duration,
         moment=words.moment,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from overread.domain import catalogue
-from overread.domain.analysis import AnalysisStatus, NotAssessed
+from overread.domain.analysis import AnalysisStatus, Finding, NotAssessed
 from overread.domain.evidence import Interval
 from overread.domain.priority import Level
 from overread.services.ports import AnalysisRow
@@ -59,6 +59,16 @@ def percent(value: float) -> str:
 def interval(value: Interval) -> str:
     """A measured share with its 95% interval: "81 % (70 to 89)"."""
     return f"{value.value * 100:.0f} % ({value.low * 100:.0f} to {value.high * 100:.0f})"
+
+
+def of_100(value: Interval) -> str:
+    """A share as people count: "39 of 100"."""
+    return f"{value.value * 100:.0f} of 100"
+
+
+def by_weight(findings: Sequence[Finding]) -> list[Finding]:
+    """What may change the order first, then by severity, then by confidence."""
+    return sorted(findings, key=lambda f: (f.exploratory, -f.severity.rank, -f.confidence))
 
 
 def complement(value: Interval) -> Interval:
