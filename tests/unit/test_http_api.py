@@ -379,6 +379,28 @@ def test_upload_over_the_limit_is_413() -> None:
     assert not world.db.state(ALPHA).instances
 
 
+def test_upload_of_many_files_in_one_form(world: World) -> None:
+    study = new_uid()
+    files = [
+        ("files", (f"{i}.dcm", make_dicom(StudyInstanceUID=study, InstanceNumber=i, Rows=4, Columns=4)))
+        for i in range(300)
+    ]
+    body = _post(world, files=files, data={"comment": "none"}).json()
+    assert (body["accepted"], body["rejected"], len(body["studies"])) == (300, 0, 1)
+    assert len(world.db.state(ALPHA).instances) == 300
+
+
+def test_a_form_that_breaks_off_is_an_error_and_keeps_what_was_whole(world: World) -> None:
+    part = b'--xx\r\nContent-Disposition: form-data; name="files"; filename="%s.dcm"\r\n\r\n%s\r\n'
+    whole = part % (b"a", make_dicom(Rows=4, Columns=4))
+    headers = {"Content-Type": "multipart/form-data; boundary=xx"}
+    answer = _post(world, content=whole + b"--xx nonsense", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
+    assert len(world.db.state(ALPHA).instances) == 1
+    assert _post(world, content=b"", headers={"Content-Type": "multipart/form-data"}).status_code == 400
+    assert _post(world, content=b"", headers=headers).json()["details"]["parameter"] in ("files", "body")
+
+
 def test_upload_without_database_is_503(world: World) -> None:
     headers = {**world.bearer("technician"), "Content-Type": "application/dicom"}
     world.db.down = True

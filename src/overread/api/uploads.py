@@ -1,23 +1,24 @@
 """POST /api/studies: DICOM files or ZIPs, as a form or as one raw body. Each file has its own outcome.
 
-A body is spooled to disk while it arrives and read file by file; it goes through the same service as C-STORE. Sending
-the same files again is harmless.
+A file is spooled to disk while it arrives and goes through the same service as C-STORE as soon as it is whole. What
+went in before an upload broke off stays; sending the same files again is harmless.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import IO, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import File, FormParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 
-from overread.domain.errors import InvalidRequest, OverreadError, StorageFull, StoreUnavailable
-from overread.domain.study import ReceiveOutcome, Sender, TenantId
+from overread.domain.errors import DuplicateUid, InvalidRequest, OverreadError, StorageFull, StoreUnavailable
+from overread.domain.study import ReceiveOutcome, Sender
 from overread.http.auth import Uploader, address_of
 from overread.http.errors import public_sentence
 from overread.http.replies import json_reply
@@ -60,14 +61,6 @@ class UploadResult(WireModel):
     files: list[FileOutcome]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """A file of the request, spooled."""
-
-    name: str
-    file: IO[bytes]
-
-
 @router.post(
     "",
     response_model=UploadResult,
@@ -90,29 +83,57 @@ class _Part:
 async def upload(request: Request, who: Uploader) -> Response:
     """200 with an outcome for each file if at least one was accepted; else the first file's error and all outcomes."""
     services = services_of(request)
-    sender = Sender(channel="http", name=who.name, address=address_of(request))
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        async with request.form(max_files=MAX_FILES) as form:
-            parts = [
-                _Part(name=_clean_name(value.filename), file=value.file)
-                for _key, value in form.multi_items()
-                if isinstance(value, UploadFile)
-            ]
-            result = await run_in_threadpool(_receive_all, services, who, sender, parts)
-    elif kind in _RAW_TYPES:
-        with tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=_folder(services)) as spool:
-            async for chunk in request.stream():
-                await run_in_threadpool(spool.write, chunk)
-            spool.seek(0)
-            part = _Part(name="upload.zip" if kind == "application/zip" else "upload.dcm", file=spool)
-            result = await run_in_threadpool(_receive_all, services, who, sender, [part])
-    else:
-        raise InvalidRequest(
-            "The Content-Type must be multipart/form-data, application/dicom or application/zip.",
-            parameter="Content-Type",
-        )
-    return json_reply(request, dump(result))
+    intake = _Intake(services, who, Sender(channel="http", name=who.name, address=address_of(request)))
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    media = kind.decode("latin-1").lower()
+    try:
+        if media == "multipart/form-data" and options.get(b"boundary"):
+            await _read_form(request, intake, options[b"boundary"])
+        elif media in _RAW_TYPES:
+            await _read_raw(request, intake, "upload.zip" if media == "application/zip" else "upload.dcm")
+        else:
+            raise InvalidRequest(
+                "The Content-Type must be multipart/form-data, application/dicom or application/zip.",
+                parameter="Content-Type",
+            )
+    except FormParserError as error:
+        raise InvalidRequest("The form cannot be read.", parameter="body") from error
+    except ClientDisconnect as error:
+        raise InvalidRequest("The upload was broken off.", parameter="body") from error
+    return json_reply(request, dump(await run_in_threadpool(intake.result)))
+
+
+async def _read_form(request: Request, intake: _Intake, boundary: bytes) -> None:
+    """Each file goes in as soon as it is whole: neither memory nor open files grow with their number."""
+
+    def on_file(file: File) -> None:
+        try:
+            intake.take(_clean_name(file.file_name), file.file_object)
+        finally:
+            file.close()
+
+    parser = FormParser(
+        "multipart/form-data",
+        None,
+        on_file,
+        boundary=boundary,
+        config={
+            "UPLOAD_DIR": _folder(intake.services),
+            "MAX_MEMORY_FILE_SIZE": _SPOOL,
+            "MAX_FIELDS": MAX_FILES,
+            "MAX_FIELD_SIZE": _SPOOL,
+        },
+    )
+    async for chunk in request.stream():
+        await run_in_threadpool(parser.write, chunk)
+    await run_in_threadpool(parser.finalize)
+
+
+async def _read_raw(request: Request, intake: _Intake, name: str) -> None:
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=_folder(intake.services)) as spool:
+        async for chunk in request.stream():
+            await run_in_threadpool(spool.write, chunk)
+        await run_in_threadpool(intake.take, name, spool)
 
 
 def _folder(services: Services) -> str | None:
@@ -120,80 +141,85 @@ def _folder(services: Services) -> str | None:
     return str(folder) if folder is not None else None
 
 
-def _clean_name(name: str | None) -> str:
+def _clean_name(name: bytes | None) -> str:
     """A file's own name without its folders, for messages only."""
-    return clean_name((name or "").replace("\\", "/").rsplit("/", 1)[-1]) or "file"
+    text = (name or b"").decode("utf-8", "replace")
+    return clean_name(text.replace("\\", "/").rsplit("/", 1)[-1]) or "file"
 
 
-def _files(parts: list[_Part], limits: Limits) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Name and reader of each file, those inside archives too. A refused archive is one file whose reader raises."""
-    for part in parts:
-        part.file.seek(0)
-        if not is_archive(part.file):
-            yield part.name, part.file.read
-            continue
+class _Intake:
+    """Files of one request, received one after the other."""
+
+    def __init__(self, services: Services, who: Identity, sender: Sender) -> None:
+        self.services = services
+        self._who = who
+        self._sender = sender
+        self._limits = Limits(total_bytes=services.settings.max_upload_bytes)
+        self._outcomes: list[FileOutcome] = []
+        self._studies: dict[UUID, str] = {}
+        self._first_error: OverreadError | None = None
+
+    def take(self, name: str, file: IO[bytes]) -> None:
+        """A file, or an archive of files. Raises only what concerns all of them: no database, no room."""
+        file.seek(0)
         try:
-            for member in members(part.file, name=part.name, limits=limits):
-                yield member.name, member.read
-        except OverreadError as error:
-            yield part.name, _raiser(error)
-
-
-def _raiser(error: OverreadError) -> Callable[[], bytes]:
-    def fail() -> bytes:
-        raise error
-
-    return fail
-
-
-def _receive_all(services: Services, who: Identity, sender: Sender, parts: list[_Part]) -> UploadResult:
-    """File after file. Raises what concerns all of them: no database, no room; and the first error if none went in."""
-    if not parts:
-        raise InvalidRequest("The form holds no file.", parameter="files")
-    outcomes: list[FileOutcome] = []
-    studies: dict[UUID, str] = {}
-    first_error: OverreadError | None = None
-    for name, read in _files(parts, Limits(total_bytes=services.settings.max_upload_bytes)):
-        try:
-            filed = services.receive.receive(who.tenant, read(), sender, name=name)
+            if is_archive(file):
+                for member in members(file, name=name, limits=self._limits):
+                    self._take_one(member.name, member.read)
+            else:
+                self._take_one(name, file.read)
         except (StoreUnavailable, StorageFull):
             raise
         except OverreadError as error:
-            first_error = first_error or error
-            outcomes.append(FileOutcome(file=name, outcome="rejected", code=error.code, error=public_sentence(error)))
-            continue
-        uid = _study_uid(services, who.tenant, filed.study_id, studies)
-        kept = filed.outcome is not ReceiveOutcome.QUARANTINED
-        outcomes.append(
+            # The archive as a whole is refused.
+            self._refuse(name, error)
+
+    def _take_one(self, name: str, read: Callable[[], bytes]) -> None:
+        try:
+            filed = self.services.receive.receive(self._who.tenant, read(), self._sender, name=name)
+        except (StoreUnavailable, StorageFull):
+            raise
+        except OverreadError as error:
+            self._refuse(name, error)
+            return
+        quarantined = filed.outcome is ReceiveOutcome.QUARANTINED
+        self._outcomes.append(
             FileOutcome(
                 file=name,
                 outcome=filed.outcome.value,
-                study_id=uid,
-                code=None if kept else "DUPLICATE_UID",
-                error=None if kept else filed.message or None,
+                study_id=self._study_uid(filed.study_id),
+                code=DuplicateUid.code if quarantined else None,
+                error=(filed.message or None) if quarantined else None,
             )
         )
-    rejected = sum(1 for o in outcomes if o.code is not None)
-    with services.db.unit(who.tenant) as uow:
-        uow.audit.record("upload", actor=who.name, accepted=len(outcomes) - rejected, rejected=rejected)
-    if first_error is not None and all(o.outcome == "rejected" for o in outcomes):
-        details: dict[str, Any] = {**first_error.details, "files": [dump(o) for o in outcomes]}
-        raise type(first_error)(first_error.message, remedy=first_error.remedy, **details)
-    return UploadResult(
-        accepted=len(outcomes) - rejected,
-        rejected=rejected,
-        studies=[ReceivedStudy(study_id=uid, id=key) for key, uid in studies.items()],
-        files=outcomes,
-    )
 
+    def _refuse(self, name: str, error: OverreadError) -> None:
+        self._first_error = self._first_error or error
+        self._outcomes.append(FileOutcome(file=name, outcome="rejected", code=error.code, error=public_sentence(error)))
 
-def _study_uid(services: Services, tenant: TenantId, study_id: UUID | None, known: dict[UUID, str]) -> str | None:
-    if study_id is None:
-        return None
-    if study_id not in known:
-        with services.db.unit(tenant) as uow:
-            study = uow.studies.get(study_id)
-        if study is None:
-            return None
-        known[study_id] = study.study_instance_uid
-    return known[study_id]
+    def _study_uid(self, study_id: UUID | None) -> str | None:
+        if study_id is not None and study_id not in self._studies:
+            with self.services.db.unit(self._who.tenant) as uow:
+                study = uow.studies.get(study_id)
+            if study is not None:
+                self._studies[study_id] = study.study_instance_uid
+        return self._studies.get(study_id) if study_id is not None else None
+
+    def result(self) -> UploadResult:
+        """What became of all. Raises the first error if nothing went in."""
+        if not self._outcomes:
+            raise InvalidRequest("The request holds no file.", parameter="files")
+        rejected = sum(1 for outcome in self._outcomes if outcome.code is not None)
+        accepted = len(self._outcomes) - rejected
+        with self.services.db.unit(self._who.tenant) as uow:
+            uow.audit.record("upload", actor=self._who.name, accepted=accepted, rejected=rejected)
+        first = self._first_error
+        if first is not None and all(outcome.outcome == "rejected" for outcome in self._outcomes):
+            details: dict[str, Any] = {**first.details, "files": [dump(o) for o in self._outcomes]}
+            raise type(first)(first.message, remedy=first.remedy, **details)
+        return UploadResult(
+            accepted=accepted,
+            rejected=rejected,
+            studies=[ReceivedStudy(study_id=uid, id=key) for key, uid in self._studies.items()],
+            files=self._outcomes,
+        )
