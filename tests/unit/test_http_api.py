@@ -394,9 +394,11 @@ def test_a_form_that_breaks_off_is_an_error_and_keeps_what_was_whole(world: Worl
     part = b'--xx\r\nContent-Disposition: form-data; name="files"; filename="%s.dcm"\r\n\r\n%s\r\n'
     whole = part % (b"a", make_dicom(Rows=4, Columns=4))
     headers = {"Content-Type": "multipart/form-data; boundary=xx"}
-    answer = _post(world, content=whole + b"--xx nonsense", headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
+    for rest in (whole[:300], b"--xx nonsense", b"--xx\r\n"):
+        answer = _post(world, content=whole + rest, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST"), rest
     assert len(world.db.state(ALPHA).instances) == 1
+    assert _post(world, content=whole + b"--xx--\r\n", headers=headers).json()["files"][0]["outcome"] == "duplicate"
     assert _post(world, content=b"", headers={"Content-Type": "multipart/form-data"}).status_code == 400
     assert _post(world, content=b"", headers=headers).json()["details"]["parameter"] in ("files", "body")
 

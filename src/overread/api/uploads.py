@@ -7,6 +7,7 @@ went in before an upload broke off stays; sending the same files again is harmle
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import IO, Any, Final
 from uuid import UUID
@@ -112,10 +113,12 @@ async def _read_form(request: Request, intake: _Intake, boundary: bytes) -> None
         finally:
             file.close()
 
+    ended = threading.Event()
     parser = FormParser(
         "multipart/form-data",
         None,
         on_file,
+        on_end=ended.set,
         boundary=boundary,
         config={
             "UPLOAD_DIR": _folder(intake.services),
@@ -127,6 +130,9 @@ async def _read_form(request: Request, intake: _Intake, boundary: bytes) -> None
     async for chunk in request.stream():
         await run_in_threadpool(parser.write, chunk)
     await run_in_threadpool(parser.finalize)
+    if not ended.is_set():
+        # The parser itself would forget the last, incomplete file without a word.
+        raise FormParserError("no closing boundary")
 
 
 async def _read_raw(request: Request, intake: _Intake, name: str) -> None:
