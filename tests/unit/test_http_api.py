@@ -167,6 +167,7 @@ def listed(world: World) -> World:
         ("dateTo=2026-01-16T04:00:00%2B01:00", ["P-1", "P-2"]),
         ("dateTo=2026-01-16T04:00:00+01:00", ["P-1", "P-2"]),
         ("dateTo=2026-01-16T02:59:59Z", ["P-1"]),
+        ("dateFrom=0001-01-01&dateTo=9999-12-31&priority=critical", ["P-1"]),
         ("limit=3", ["P-1", "P-2", "P-3"]),
         ("limit=3&page=3", ["P-7"]),
         ("limit=3&page=4", []),

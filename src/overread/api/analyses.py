@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -86,8 +86,7 @@ def parse_instant(name: str, text: str | None, *, end: bool) -> datetime | None:
         return None
     try:
         if len(text) <= 10:
-            day = datetime.combine(date.fromisoformat(text), time(), UTC)
-            return day + timedelta(days=1) - timedelta(microseconds=1) if end else day
+            return datetime.combine(date.fromisoformat(text), time.max if end else time.min, UTC)
         # A plus sign that was not encoded arrives as a space.
         moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
