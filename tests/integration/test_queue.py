@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -47,7 +48,8 @@ def _work(
 
         await asyncio.wait_for(queue.run(sweep, sweep_every_s=0.05, stop=stop), 60)
 
-    asyncio.run(run())
+    with ThreadPoolExecutor(1) as pool:  # Playwright leaves an event loop in the main thread
+        pool.submit(lambda: asyncio.run(run())).result()
 
 
 def test_most_pressing_first_then_the_older(overread: Overread, tenant: TenantId) -> None:
