@@ -48,6 +48,17 @@ def test_worklist_order_reasons_and_actions(world: World) -> None:
     assert _page(world, "/worklist/rows").strip().startswith("<table")
 
 
+def test_an_order_that_asks_for_more_than_the_ai_says_so(world: World) -> None:
+    study, analysis, _ = world.receive()
+    body = {"studyId": str(study), "modality": "X-ray", "priority": "critical"}
+    world.client().post("/api/image-analysis", json=body, headers=world.bearer())
+    for path in ("/", f"/studies/{study}"):
+        assert "Critical as ordered." in _page(world, path)
+    world.complete(analysis, make_outcome((), Level.ROUTINE, "Routine: no finding among those assessed."))
+    for path in ("/", f"/studies/{study}"):
+        assert "Critical as ordered. AI: routine: no finding among those assessed." in _page(world, path)
+
+
 def test_nothing_found_is_never_called_normal(world: World) -> None:
     study, analysis, _ = world.receive()
     world.complete(analysis, make_outcome((), Level.ROUTINE, "No finding among those assessed."))

@@ -122,7 +122,7 @@ def create(request: Request, response: Response, body: CreateRequest, who: Reque
     return CreatedResponse(
         analysis_id=made.analysis_id,
         status=made.status,
-        estimated_completion_time=round(made.estimated_seconds, 1),
+        estimated_completion_time=made.estimated_seconds,
     )
 
 

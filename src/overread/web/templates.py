@@ -72,6 +72,7 @@ def _environment() -> Environment:
     env.filters.update(
         person_name=words.person_name,
         state_word=words.state_word,
+        standing=words.standing,
         percent=words.percent,
         interval=words.interval,
         complement=words.complement,

@@ -31,6 +31,15 @@ def state_word(row: AnalysisRow) -> str:
     return STATUS_WORD[row.status]
 
 
+def standing(row: AnalysisRow) -> str:
+    """Why a study stands where it stands: by the AI's reason, or by an order that asks for more than the AI does."""
+    ordered = row.queue_priority
+    if ordered.rank <= (row.urgency or Level.ROUTINE).rank:
+        return row.reason
+    said = f" AI: {row.reason[:1].lower()}{row.reason[1:]}" if row.reason else ""
+    return f"{ordered.value.capitalize()} as ordered.{said}"
+
+
 def person_name(name: str) -> str:
     """PatientName (0010,0010), PS3.5 6.2.1.1: `Yamada^Tarou=山田^太郎` -> "Yamada, Tarou (山田, 太郎)"."""
     groups = [_one_group(group) for group in name.split("=")]
