@@ -1,6 +1,7 @@
 """`python -m training.radiograph_view`: from the data to models/radiograph_view/1.0.0 and report.md.
 
-The training took 16 minutes on one core beside other work, everything else 8. `--steps` shortens it for a trial; then nothing is written but to `--out`.
+Seen beside other work on two cores: 16 minutes of training on one thread, 8 for the rest. `--steps` shortens it for
+a trial; then nothing is written but to `--out`.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ STATEMENT = (
     "one, another radiograph (also a chest turned by 90 or 180 degrees, inverted, oblique, a detail, or two films in "
     "one), or no radiograph. Below the threshold of chest_frontal nothing is analysed. Laterals were learned from "
     "projections of one CT; the only real ones it was judged on are 11 that were found among the NIH frontals. "
-    "Chest views that it never learned (decubitus, lordotic, slight obliques) may pass as frontal. All real frontals are "
-    "from one hospital. Before the final training a first network was looked at on the test part (see report.md)."
+    "Chest views that it never learned (decubitus, lordotic, slight obliques) may pass as frontal. All real frontals "
+    "are from one hospital. Before the final training a first network was looked at on the test part (see report.md)."
 )
 
 
