@@ -181,11 +181,8 @@ class FastSocket(AssociationSocket):
 class FastDul(DULServiceProvider):
     """The upper layer of one association, with the short way for C-STORE."""
 
-    #: Whether an object is between its first byte and its answer.
-    busy: bool
-
     def prepare(self, handler: StoreHandler, limit: int) -> None:
-        self.busy = False
+        self._finishing = False
         self._handler = handler
         self._limit = limit
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -207,6 +204,19 @@ class FastDul(DULServiceProvider):
         with self._wake_lock:
             if self._wake_open:
                 os.eventfd_write(self._wake, 1)
+
+    def finish(self) -> None:
+        """Abort the association as soon as no object is in flight; one that is, is filed and answered first.
+
+        `Association.abort` from outside is no help here: its thread closes the socket under an object in flight.
+        """
+        self._finishing = True
+        self.wake()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the connection is closed."""
+        return not self.is_alive() or self.state_machine.current_state == "Sta1"
 
     def send_pdu(self, primitive: Any) -> None:
         super().send_pdu(primitive)
@@ -230,9 +240,15 @@ class FastDul(DULServiceProvider):
             cast(FastSocket, sock).drain()
             sock.close()
             return True
+        if self._finishing and self.state_machine.current_state == "Sta6":
+            self.assoc.abort(block=False)  # does nothing the second time
+            return False
+        if self._finishing and self.state_machine.current_state == "Sta2":  # nothing was asked for yet
+            sock.close()
+            return True
         # Stay here while the peer sends and nothing else happens: the reactor's round costs a sleep.
         read = False
-        while not self._kill_thread and cast(FastSocket, sock).wait(self._wake, _WAIT_S):
+        while not (self._kill_thread or self._finishing) and cast(FastSocket, sock).wait(self._wake, _WAIT_S):
             self._read_pdu_data()
             self._idle_timer.restart()
             read = True
@@ -251,8 +267,6 @@ class FastDul(DULServiceProvider):
             self.event_queue.put("Evt19")
         except OSError:
             self.event_queue.put("Evt17")
-        finally:
-            self.busy = False
 
     def _read_message(self) -> None:
         """Read one C-STORE-RQ to its end and answer it; hand anything else to pynetdicom."""
@@ -274,7 +288,6 @@ class FastDul(DULServiceProvider):
                     self._pass_on(context_id, bytes([control]) + bytes(command))
                     self._pass_on_rest(sock)
                     return
-                self.busy = True
                 head = file_meta(request)
                 size = len(head)
                 self._buffer[:size] = head

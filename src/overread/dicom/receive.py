@@ -213,7 +213,7 @@ class StorageScp:
 
     def stop(self, grace_s: float = 20.0) -> None:
         """Accept nothing more, let each object in flight be filed and answered, then abort the associations."""
-        listener = self._listener
+        listener, self._listener = self._listener, None
         if listener is None:
             return
         listener.stop()
@@ -221,7 +221,7 @@ class StorageScp:
         waiting = listener.active_associations
         while waiting:
             late = time.monotonic() > deadline
-            ending = [a for a in waiting if late or not self._is_busy(a)]
+            ending = [a for a in waiting if late or self._is_over(a)]
             threads = [threading.Thread(target=a.abort, daemon=True) for a in ending]
             for thread in threads:
                 thread.start()
@@ -229,11 +229,14 @@ class StorageScp:
                 thread.join(2.0)
             waiting = [a for a in waiting if a not in ending]
             time.sleep(0.02)
-        self._listener = None
 
-    def _is_busy(self, assoc: Association) -> bool:
-        stock = assoc in self._filing or assoc.dimse.message is not None or not assoc.dimse.msg_queue.empty()
-        return stock or bool(getattr(assoc.dul, "busy", False))
+    def _is_over(self, assoc: Association) -> bool:
+        """Whether an association may be ended: nothing is in flight."""
+        if isinstance(assoc.dul, fast_pdu.FastDul):
+            assoc.dul.finish()
+            return assoc.dul.finished
+        busy = assoc in self._filing or assoc.dimse.message is not None or not assoc.dimse.msg_queue.empty()
+        return not busy
 
     def _prepare(self, assoc: Association) -> None:
         if self._fast:
