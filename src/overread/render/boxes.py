@@ -23,8 +23,9 @@ class LabelledBox:
 
     @property
     def text(self) -> str:
-        """All words of the label."""
-        words = f"{self.severity.value.upper()} · {self.label}"
+        """All words of the label, on one line."""
+        label = " ".join(self.label.split())
+        words = f"{self.severity.value.upper()} · {label}"
         return f"{words} (exploratory)" if self.exploratory else words
 
 
