@@ -31,9 +31,9 @@ ARGS = (
 _HASH = hash_password(PASSWORD)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
-    """One Chromium for the session."""
+    """One Chromium for a module. While it lasts, its event loop runs in this thread: no `asyncio.run` beside it."""
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium, args=ARGS)
         yield started

@@ -24,6 +24,13 @@ def _log_in(page: Page, base: str, tenant: TenantId, role: str = "radiologist") 
     page.fill("[name=tenant]", tenant.slug)
     page.keyboard.press("Enter")
     page.wait_for_url(lambda url: not url.endswith("/login"))
+    if role != "operator":
+        _ready(page)
+
+
+def _ready(page: Page) -> None:
+    """The page's script runs and has a connection: keys work from here on."""
+    expect(page.locator("#live")).to_have_text("live")
 
 
 def _receive(overread: bootstrap.Overread, tenant: TenantId, **attributes: object) -> tuple[UUID, str]:
@@ -77,6 +84,8 @@ def test_a_critical_study_arrives_live_and_is_read_by_keyboard(
 
     page.keyboard.press("g")
     page.keyboard.press("Enter")
+    page.wait_for_url("**/studies/**")
+    _ready(page)
     expect(page.locator(".banner .name")).to_have_text("Critical, Case")
     boxes = page.locator("#boxes rect.line")
     expect(boxes).to_have_count(2)
@@ -103,6 +112,8 @@ def test_box_lies_on_the_pixels_that_it_names(
     _log_in(page, base, tenant)
     page.keyboard.press("j")
     page.keyboard.press("Enter")
+    page.wait_for_url("**/studies/**")
+    _ready(page)
     # Rows are twice as far apart as columns: shown twice as high, and the box with them.
     expect(page.locator("#view")).to_have_attribute("viewBox", "0 0 320 800")
     place = page.evaluate(
@@ -125,6 +136,8 @@ def test_an_open_study_shows_its_result_when_it_comes(
     _log_in(page, base, tenant)
     page.keyboard.press("j")
     page.keyboard.press("Enter")
+    page.wait_for_url("**/studies/**")
+    _ready(page)
     expect(page.locator(".verdict .state")).to_have_text("waiting")
     expect(page.locator("#live")).to_have_text("live")
     _complete(overread, tenant, analysis, uid, Level.CRITICAL)
@@ -148,6 +161,8 @@ def test_a_finished_result_does_not_change_under_the_readers_eyes(
     _log_in(page, base, tenant)
     page.keyboard.press("j")
     page.keyboard.press("Enter")
+    page.wait_for_url("**/studies/**")
+    _ready(page)
     expect(page.locator("#live")).to_have_text("live")
     _receive(overread, tenant, StudyInstanceUID=row.study.study_instance_uid, InstanceNumber=2)
     expect(page.locator("#newer")).to_be_visible()
@@ -164,17 +179,23 @@ def test_search_filter_cancel_retry_and_help(
     page.keyboard.type("name1")
     page.keyboard.press("Enter")
     expect(page.locator("tbody tr")).to_have_count(1)
+    _ready(page)
     assert page.url.endswith("/?q=name1")
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".state.cancelled")).to_be_visible()
     assert page.url.endswith("/?q=name1")
     page.get_by_role("button", name="Retry").click()
     expect(page.locator(".state.pending")).to_be_visible()
+    _ready(page)
     page.get_by_label("Status").select_option("failed")
     expect(page.get_by_role("heading", name="No study matches these filters")).to_be_visible()
+    _ready(page)
     page.keyboard.press("x")
     expect(page.locator("tbody tr")).to_have_count(3)
+    _ready(page)
     page.keyboard.press("c")
+    page.wait_for_url("**/?priority=critical")
+    _ready(page)
     expect(page.get_by_label("Urgency")).to_have_value("critical")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("Next, previous study")
@@ -219,8 +240,11 @@ def test_nothing_overflows_at_any_size(
         page.goto(base + path)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
     page.goto(f"{base}/")
+    _ready(page)
     page.keyboard.press("j")
     page.keyboard.press("Enter")
+    page.wait_for_url("**/studies/**")
+    _ready(page)
     expect(page.locator("#view")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
