@@ -1,6 +1,7 @@
 """Write the tables of our pages that follow from code and measured figures: `python docs/make_tables.py`.
 
-A table stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`. `tests/docs/test_tables.py` fails while one is old.
+A table stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`. `tests/docs/test_tables.py` fails
+while one is old.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ BAR = EvidenceBar()
 #: What each setting does. A setting that is not here has no place in the reference, and the test says so.
 SETTINGS = {
     "state": "Folder of all that the installation keeps: database, objects, keys, logs. Made with mode 0700.",
-    "database_url": "An external PostgreSQL 15 or newer, as a URL or libpq string of an owner that may create roles and "
-    "schemas. Empty: the embedded one.",
+    "database_url": "An external PostgreSQL, as a URL or libpq string of an owner that may create roles and schemas. "
+    "Empty: the embedded one.",
     "database_direct_url": "The same server without pgbouncer, for LISTEN. Only needed behind a pooler in transaction "
     "mode.",
     "objects_url": "Object store: a folder, or `s3://bucket/prefix` (also `gs://`, `az://`). Empty: `objects` in the "
@@ -42,7 +43,7 @@ SETTINGS = {
     "dicom_maximum_pdu": "Bytes of a P-DATA-TF that senders may use; 0: any.",
     "dicom_tls_certificate": "TLS 1.3 for DICOM: the receiver's certificate (PEM).",
     "dicom_tls_key": "The key of that certificate.",
-    "dicom_tls_senders": "Certificates (PEM) that senders must show; a sender is then known by its certificate's sha256.",
+    "dicom_tls_senders": "Certificates (PEM) that senders must show; the sha256 of its certificate names a sender.",
     "concurrency": "Jobs that one worker process runs at a time.",
     "model_threads": "Threads that a model may use; 0: all cores.",
     "model_memory_mib": "MiB of address space that a model's process may take.",

@@ -6,7 +6,7 @@ Each block says what it is, in its first line:
 | --- | --- |
 | `python` | runs, in the page's folder |
 | `bash run` | runs, in the page's one shell: variables stay from block to block |
-| `console run` | lines that begin with `$ ` run in that shell; the lines under each are what it must print, `...` stands for anything |
+| `console run` | lines after `$ ` run in that shell; under each stands what it must print, `...` for anything |
 | `json`, `toml` | must parse |
 | `text` | is only read |
 

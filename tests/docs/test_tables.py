@@ -54,7 +54,9 @@ def test_every_field_of_a_result_is_described() -> None:
 
 def test_every_error_code_is_described() -> None:
     def codes(kind: type[errors.OverreadError]) -> set[str]:
-        return {kind.code}.union(*(codes(child) for child in kind.__subclasses__() if child.__module__ == kind.__module__))
+        return {kind.code}.union(
+            *(codes(child) for child in kind.__subclasses__() if child.__module__ == kind.__module__)
+        )
 
     text = (REFERENCE / "errors.md").read_text()
     assert [code for code in sorted(codes(errors.OverreadError)) if f"`{code}`" not in text] == []
