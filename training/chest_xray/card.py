@@ -143,8 +143,8 @@ def rule_of_outputs() -> str:
     """How outputs were chosen, in words."""
     return (
         f"A label is an output if, on validation patients of {MAIN}, it has at least {FEWEST_POSITIVES} positive "
-        f"images, the lower end of its AUC is above {LOWEST_AUC}, and its AUC is above what cues alone reach; it is taken back if "
-        "the test patients contradict the last two."
+        f"images, the lower end of its AUC is above {LOWEST_AUC}, and its AUC is above what cues alone reach; it is "
+        "taken back if the test patients contradict the last two."
     )
 
 

@@ -77,7 +77,8 @@ def usual_maps(model: Path, spec: InputSpec, images: data.Images) -> tuple[torch
 def describe(runs: Sequence[Run]) -> str:
     """How the model was made, in a paragraph."""
     epochs = ", ".join(
-        f"{run.name} (seed {run.seed}): " + " + ".join(f"{n} epochs at {size} px" for n, size in run.stages)
+        f"{run.name} (seed {run.seed}{', from ' + run.after if run.after else ''}): "
+        + " + ".join(f"{n} epochs at {size} px" for n, size in run.stages)
         for run in runs
     )
     several = f"mean of {len(runs)} networks and " if len(runs) > 1 else ""

@@ -7,8 +7,8 @@ from training.chest_xray.train import Run
 RUNS = (
     Run(name="first", seed=1, stages=((5, 160), (9, 192))),
     Run(
-        name="second", seed=2, stages=((5, 160), (4, 192), (6, 224)), rate=6e-4, head_rate=2e-3, no_finding=0.5,
-        mix_share=0.3, place=True,
+        name="second", seed=2, after="first", stages=((5, 224),), rate=3e-4, head_rate=1e-3, decay=0.05,
+        average=0.99, per_patient=0.8, freeze_from=0, frozen_blocks=5, place=True,
     ),
 )  # fmt: skip
 #: Input of the shipped model, pixels; chosen on validation patients.

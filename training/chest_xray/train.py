@@ -31,6 +31,8 @@ class Run:
 
     name: str
     seed: int = 1
+    #: Name of a run whose averaged weights this one starts from; "" starts from ImageNet.
+    after: str = ""
     #: (epochs, input size in pixels): coarse first, which is faster and as good, then finer.
     stages: tuple[tuple[int, int], ...] = ((9, 160), (9, 192), (6, 224))
     batch: int = 32
@@ -40,6 +42,8 @@ class Run:
     average: float = 0.998
     #: Part of the images without finding that an epoch sees, drawn anew each time.
     no_finding: float = 0.6
+    #: An epoch sees about n ** this of a patient's n images, drawn anew each time: they resemble each other.
+    per_patient: float = 1.0
     mix_share: float = 0.5
     mix_alpha: float = 0.4
     drop_connect: float = 0.2
@@ -74,11 +78,16 @@ def run(config: Run, images: data.Images, *, train_more: bool = True) -> Evidenc
     torch.manual_seed(config.seed)
     net = EvidenceNet(
         len(labels.TARGETS),
-        pretrained=True,
+        pretrained=not config.after,
         drop_connect=config.drop_connect,
         dropout=config.dropout,
         place=config.place,
     )
+    if config.after:
+        before = torch.load(RUNS / config.after / "checkpoint.pt", weights_only=True)["averaged"]
+        lacking = net.load_state_dict(before, strict=False)
+        if lacking.unexpected_keys or set(lacking.missing_keys) - {"place"}:
+            raise ValueError(f"run {config.after!r} has another network: {lacking}")
     net = net.to(memory_format=torch.channels_last)
     averaged = copy.deepcopy(net)
     backbone = list(net.backbone.parameters())
@@ -154,7 +163,8 @@ def _epoch_rows(config: Run, images: data.Images, train: NDArray[np.intp], epoch
     rng = np.random.default_rng([config.seed, epoch])
     table = images.table.iloc[train]
     dull = ((table["No Finding"] == 1) & (table["folder"] == FOLDERS[1])).to_numpy()
-    keep = ~dull | (rng.random(len(train)) < config.no_finding)
+    several = table.groupby("patient")["image"].transform("size").to_numpy() ** (config.per_patient - 1.0)
+    keep = rng.random(len(train)) < np.where(dull, config.no_finding, 1.0) * several
     return rng.permutation(train[keep])
 
 
