@@ -23,7 +23,7 @@ from benchmarks.installation import StudyFile, installation, radiographs, stores
 from overread import bootstrap
 from overread.domain.analysis import AnalysisStatus
 from overread.domain.errors import StoreUnavailable
-from overread.services.ports import AnalysisFilter
+from overread.services.values import AnalysisFilter
 from overread.supervisor import Supervisor
 
 _SETTLE_S = 180.0

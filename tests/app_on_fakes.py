@@ -39,9 +39,9 @@ from overread.http.app import create_app
 from overread.http.wiring import HttpSettings, Services
 from overread.services.access import AccessService, Role, hash_password
 from overread.services.assemble import AssembleService
-from overread.services.ports import UserRow
 from overread.services.receive import ReceiveService
 from overread.services.requests import RequestService
+from overread.services.values import UserRow
 from tests.fakes import FakeClock, FakeDatabase, FakeObjects
 
 PASSWORD = "correct horse battery staple"

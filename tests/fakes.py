@@ -20,15 +20,13 @@ from overread.domain.ids import uuid7
 from overread.domain.modality import Modality, modality_of
 from overread.domain.priority import Level, higher
 from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, StoredInstance, TenantId
-from overread.services.ports import (
+from overread.services.ports import Database, EventSource, ObjectStore
+from overread.services.values import (
     AnalysisFilter,
     AnalysisRow,
     Created,
-    Database,
     Event,
-    EventSource,
     Filed,
-    ObjectStore,
     Rejection,
     StudyRow,
     UserRow,

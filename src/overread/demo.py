@@ -22,8 +22,8 @@ from overread.domain import catalogue
 from overread.domain.analysis import AnalysisStatus
 from overread.domain.errors import NothingToAnalyse, OverreadError
 from overread.domain.texts import DISCLAIMER, NO_FINDING
-from overread.services.ports import AnalysisRow
 from overread.services.unpack import Member, unpack
+from overread.services.values import AnalysisRow
 from overread.supervisor import Supervisor
 
 _TIMEOUT_S = 600.0

@@ -13,7 +13,7 @@ from overread import bootstrap
 from overread.config import Settings
 from overread.domain.ids import uuid7
 from overread.services.access import hash_password
-from overread.services.ports import UserRow
+from overread.services.values import UserRow
 from overread.store import migrate
 from overread.store.database import Postgres
 

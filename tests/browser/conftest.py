@@ -11,7 +11,7 @@ from overread import bootstrap
 from overread.domain.ids import uuid7
 from overread.domain.study import TenantId
 from overread.services.access import Role, hash_password
-from overread.services.ports import UserRow
+from overread.services.values import UserRow
 from tests.app_on_fakes import PASSWORD
 from tests.integration.conftest import overread, settings, tenant
 from tests.served import served

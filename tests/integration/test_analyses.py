@@ -34,8 +34,8 @@ from overread.pipeline.ports import Model, Prediction
 from overread.pipeline.triage import TriageTable
 from overread.services.analyse import AnalyseService
 from overread.services.assemble import ANALYSE_TASK, SR_TASK
-from overread.services.ports import AnalysisFilter, AnalysisRow
 from overread.services.structured_report import StructuredReportService
+from overread.services.values import AnalysisFilter, AnalysisRow
 from overread.store import roles
 from tests.integration.records import SENDER
 

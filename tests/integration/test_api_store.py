@@ -18,7 +18,7 @@ from overread.domain.ids import new_uid, uuid7
 from overread.domain.priority import Level
 from overread.domain.study import TenantId
 from overread.services.access import Role, hash_password
-from overread.services.ports import UserRow
+from overread.services.values import UserRow
 from tests.app_on_fakes import PASSWORD, make_dicom, make_finding, make_outcome
 from tests.served import served
 

@@ -12,7 +12,7 @@ from overread.bootstrap import Overread
 from overread.domain.analysis import AnalysisStatus
 from overread.domain.priority import Level
 from overread.domain.study import InstanceRecord, ReceiveOutcome, TenantId
-from overread.services.ports import AnalysisFilter, Filed
+from overread.services.values import AnalysisFilter, Filed
 from tests.integration.records import SENDER, record
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -27,7 +27,7 @@ from overread.domain.image import BoundingBox
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.texts import DISCLAIMER, NO_FINDING
-from overread.services.ports import SrRequest
+from overread.services.values import SrRequest
 
 #: Lines of `dciodvfy` that are no fault of ours, each with its reason. None is known.
 ALLOWED: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from overread.http.paging import pagination
 from overread.http.pictures import PictureCache
 from overread.http.replies import choose, parse_fields
 from overread.http.sse import Streams, event_stream
-from overread.services.ports import Event
+from overread.services.values import Event
 from overread.web import words
 from overread.web.docs import describe
 from overread.web.templates import safe_next

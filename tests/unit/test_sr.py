@@ -31,7 +31,7 @@ from overread.domain.image import BoundingBox
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.texts import DISCLAIMER, NO_FINDING
-from overread.services.ports import SrRequest
+from overread.services.values import SrRequest
 
 IMAGE_UID = "1.2.826.0.1.3680043.8.498.1.1"
 CHEST = ModelIdentity(name="chest_xray", version="1.0.0", sha256="c0ffee")

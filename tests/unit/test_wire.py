@@ -26,7 +26,7 @@ from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.texts import DISCLAIMER
 from overread.http.wire import ImageScores, dump, model_version, result_from_outcome, result_from_row, scores_of
-from overread.services.ports import AnalysisRow, StudyRow
+from overread.services.values import AnalysisRow, StudyRow
 
 ANALYSIS = UUID(int=1)
 FINDING = UUID(int=2)

@@ -21,7 +21,7 @@ from overread.http.replies import choose, json_reply, parse_fields
 from overread.http.text import CleanText
 from overread.http.wire import AnalysisResult, WireModel, dump, result_from_row
 from overread.http.wiring import services_of
-from overread.services.ports import AnalysisFilter
+from overread.services.values import AnalysisFilter
 
 router = APIRouter(prefix="/api/image-analysis", tags=["image analysis"])
 

@@ -18,7 +18,7 @@ from overread.http.replies import choose, json_reply, parse_fields
 from overread.http.text import CleanText
 from overread.http.wire import WireModel, dump
 from overread.http.wiring import services_of
-from overread.services.ports import AnalysisFilter, AnalysisRow, StudyRow
+from overread.services.values import AnalysisFilter, AnalysisRow, StudyRow
 
 router = APIRouter(prefix="/api/studies", tags=["studies"])
 

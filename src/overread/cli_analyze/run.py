@@ -25,7 +25,8 @@ from overread.pipeline.analyse import ImageReading, analyse
 from overread.pipeline.ports import ModelShelf
 from overread.pipeline.triage import TriageTable
 from overread.render import LabelledBox, render_png
-from overread.services.ports import SrRequest, SrWriter
+from overread.services.ports import SrWriter
+from overread.services.values import SrRequest
 
 _T = TypeVar("_T")
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")

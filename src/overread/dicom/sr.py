@@ -24,7 +24,7 @@ from overread.dicom.store_message import IMPLEMENTATION_CLASS_UID, IMPLEMENTATIO
 from overread.domain.analysis import AnalysisOutcome, QualityAssessment, TriageDecision
 from overread.domain.ids import new_uid, uuid7
 from overread.domain.priority import Level
-from overread.services.ports import SrRequest
+from overread.services.values import SrRequest
 
 SERIES_NUMBER = 99_001
 SERIES_DESCRIPTION = "Overread AI findings, not diagnostic"

@@ -8,7 +8,8 @@ from uuid import UUID
 from overread.domain.errors import AnalysisNotFound, NotFound, StudyNotFound
 from overread.domain.study import StoredInstance
 from overread.http.text import is_clean
-from overread.services.ports import AnalysisRow, StudyRow, UnitOfWork
+from overread.services.ports import UnitOfWork
+from overread.services.values import AnalysisRow, StudyRow
 
 
 def parse_analysis_id(text: str) -> UUID:

@@ -18,7 +18,8 @@ from starlette.responses import StreamingResponse
 
 from overread.domain.errors import StoreUnavailable
 from overread.domain.study import TenantId
-from overread.services.ports import Clock, Event, EventSource
+from overread.services.ports import Clock, EventSource
+from overread.services.values import Event
 
 #: Milliseconds after which a browser connects again.
 RETRY_MS = 2000

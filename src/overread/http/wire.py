@@ -25,7 +25,7 @@ from overread.domain.evidence import Interval as DomainInterval
 from overread.domain.evidence import ModelIdentity
 from overread.domain.modality import Modality
 from overread.domain.priority import Level, higher
-from overread.services.ports import AnalysisRow
+from overread.services.values import AnalysisRow
 
 _T = TypeVar("_T")
 Instant = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]

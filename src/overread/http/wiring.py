@@ -14,7 +14,8 @@ from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.study import Sender, TenantId
 from overread.services.access import AccessService
-from overread.services.ports import Clock, Database, DicomParser, EventSource, Filed, ObjectStore
+from overread.services.ports import Clock, Database, DicomParser, EventSource, ObjectStore
+from overread.services.values import Filed
 
 if TYPE_CHECKING:
     from fastapi import Request

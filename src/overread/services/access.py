@@ -23,7 +23,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from overread.domain.errors import Forbidden, Unauthenticated
 from overread.domain.study import TenantId
-from overread.services.ports import Clock, Database, UserRow
+from overread.services.ports import Clock, Database
+from overread.services.values import UserRow
 
 ISSUER: Final = "overread"
 ALGORITHM: Final = "HS256"

@@ -23,8 +23,9 @@ from overread.pipeline.analyse import analyse
 from overread.pipeline.ports import ModelShelf
 from overread.pipeline.triage import TriageTable
 from overread.services.assemble import SR_PRIORITY, SR_TASK, enqueue_analysis
-from overread.services.ports import AnalysisRow, Clock, Database, DicomParser, ObjectStore
+from overread.services.ports import Clock, Database, DicomParser, ObjectStore
 from overread.services.retry import RetryPolicy
+from overread.services.values import AnalysisRow
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,8 @@ from overread.domain.ids import uuid7
 from overread.domain.modality import quiet_period
 from overread.domain.priority import Level, job_priority
 from overread.domain.study import TenantId
-from overread.services.ports import Clock, Created, Database, StudyRow, UnitOfWork
+from overread.services.ports import Clock, Database, UnitOfWork
+from overread.services.values import Created, StudyRow
 
 ANALYSE_TASK = "overread.analyse"
 SR_TASK = "overread.write_sr"

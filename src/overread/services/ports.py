@@ -5,9 +5,8 @@ Every method that touches data works for one tenant: a `UnitOfWork` is one trans
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -17,7 +16,19 @@ from overread.domain.analysis import AnalysisOutcome, AnalysisStatus
 from overread.domain.image import ImageInstance
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
-from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, StoredInstance, TenantId
+from overread.domain.study import InstanceRecord, Sender, StoredInstance, TenantId
+from overread.services.values import (
+    AnalysisFilter,
+    AnalysisRow,
+    Created,
+    Event,
+    Filed,
+    Rejection,
+    SrRequest,
+    StudyRow,
+    UserRow,
+    WaitingStudy,
+)
 
 
 class ObjectStore(Protocol):
@@ -52,133 +63,6 @@ class SrWriter(Protocol):
     def write(self, report: SrRequest) -> bytes:
         """A TID 1500 Comprehensive 3D SR as a DICOM file."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class SrRequest:
-    """What an SR is made of."""
-
-    analysis_id: UUID
-    outcome: AnalysisOutcome
-    #: One file per image of the study that the report refers to (patient and study attributes are copied from it).
-    evidence: Sequence[bytes]
-    sop_instance_uid: str
-    series_instance_uid: str
-    completed_at: datetime
-    #: Each finding's tracking UID (112040, DCM), by finding id: stable over revisions.
-    tracking_uids: Mapping[UUID, str]
-
-
-# --- rows -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyRow:
-    """A study as the index has it."""
-
-    id: UUID
-    study_instance_uid: str
-    patient_id: str
-    issuer_of_patient_id: str
-    patient_name: str
-    patient_birth_date: str
-    patient_sex: str
-    accession_number: str
-    study_description: str
-    study_datetime: datetime | None
-    #: The wire's modality, from the study's image series.
-    modality: Modality | None
-    #: DICOM modalities in the study.
-    dicom_modalities: tuple[str, ...]
-    body_part: str | None
-    #: Counts images that can be analysed, from 1; grows with each late instance.
-    revision: int
-    instance_count: int
-    image_count: int
-    received_first: datetime
-    received_last: datetime
-    queue_priority: Level
-    #: More than one patient in one study: analysed per image, shown with a warning.
-    patient_conflict: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnalysisRow:
-    """An analysis as the database has it; `outcome` only once completed."""
-
-    id: UUID
-    study: StudyRow
-    revision: int
-    status: AnalysisStatus
-    modality: Modality | None
-    #: The higher of queue priority and urgency: what the wire calls `priority`.
-    priority: Level
-    queue_priority: Level
-    urgency: Level | None
-    #: Why the study stands where it stands, one line.
-    reason: str
-    requested_by: str
-    requested_at: datetime
-    started_at: datetime | None
-    completed_at: datetime | None
-    processing_ms: int | None
-    model_version: str
-    error_code: str | None
-    error_message: str | None
-    attempts: int
-    superseded: bool
-    sr_object_key: str | None
-    #: Proof of the present claim while processing; whoever was claimed away cannot save.
-    claim: UUID | None = None
-    outcome: AnalysisOutcome | None = None
-    #: Tracking UID (112040, DCM) of each finding.
-    tracking_uids: Mapping[UUID, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnalysisFilter:
-    """Filters of GET /api/image-analysis; None means any."""
-
-    patient_id: str | None = None
-    modality: Modality | None = None
-    status: AnalysisStatus | None = None
-    priority: Level | None = None
-    date_from: datetime | None = None
-    date_to: datetime | None = None
-    #: Free text over patient name, id, accession number, description.
-    text: str | None = None
-    #: Whether analyses of an older revision of a study are listed too.
-    with_superseded: bool = True
-    page: int = 1
-    limit: int = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class UserRow:
-    """Who may log in."""
-
-    id: UUID
-    tenant: TenantId
-    name: str
-    display_name: str
-    role: str
-    password_hash: str
-    disabled: bool
-
-
-# --- one transaction ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rejection:
-    """An object that was refused or quarantined."""
-
-    code: str
-    message: str
-    sender: Sender
-    received_at: datetime
-    object_key: str | None = None
-    file_sha256: str | None = None
 
 
 class StudyRepository(Protocol):
@@ -217,38 +101,6 @@ class StudyRepository(Protocol):
     def rejections(self, limit: int) -> tuple[Rejection, ...]:
         """Newest first."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class WaitingStudy:
-    """A study with instances that no revision covers yet."""
-
-    study_id: UUID
-    last_received: datetime
-    #: The longest-waiting modality of the new images (CT before CR); None if none is an image of a known one.
-    modality: Modality | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Filed:
-    """What became of an instance."""
-
-    outcome: ReceiveOutcome
-    study_id: UUID | None
-    #: Whether a new image came, so that the study needs a new revision.
-    new_image: bool
-    modality: Modality | None
-    #: For quarantined ones: what was wrong, one sentence.
-    message: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Created:
-    """What `AnalysisRepository.create` did."""
-
-    analysis_id: UUID
-    #: False: a live analysis was there already and covers the study's present revision.
-    created: bool
 
 
 class AnalysisRepository(Protocol):
@@ -384,15 +236,6 @@ class SenderDirectory(Protocol):
     def tenant_of(self, *, called_ae: str, calling_ae: str, address: str, certificate_sha256: str | None) -> TenantId:
         """Raises `UnknownSender`: a called AE title alone is no identity."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """Something changed: ids only, never a patient's data."""
-
-    #: "analysis" or "study".
-    kind: str
-    ids: Mapping[str, str]
 
 
 class EventSource(Protocol):

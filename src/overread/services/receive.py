@@ -11,7 +11,8 @@ from overread.domain.errors import OverreadError
 from overread.domain.modality import quiet_period
 from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, TenantId
 from overread.services.assemble import AssembleService
-from overread.services.ports import Clock, Database, DicomParser, Filed, ObjectStore, Rejection
+from overread.services.ports import Clock, Database, DicomParser, ObjectStore
+from overread.services.values import Filed, Rejection
 
 log = structlog.get_logger(__name__)
 

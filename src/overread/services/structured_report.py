@@ -10,7 +10,8 @@ import structlog
 from overread.domain.errors import OverreadError
 from overread.domain.ids import uid_from_uuid
 from overread.domain.study import TenantId
-from overread.services.ports import Clock, Database, ObjectStore, SrRequest, SrWriter
+from overread.services.ports import Clock, Database, ObjectStore, SrWriter
+from overread.services.values import SrRequest
 
 log = structlog.get_logger(__name__)
 

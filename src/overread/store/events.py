@@ -11,7 +11,7 @@ import psycopg
 import structlog
 
 from overread.domain.study import TenantId
-from overread.services.ports import Event
+from overread.services.values import Event
 
 log = structlog.get_logger(__name__)
 

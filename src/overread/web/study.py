@@ -14,7 +14,7 @@ from overread.domain.study import InstanceRecord, StoredInstance
 from overread.http.auth import Reader
 from overread.http.lookups import find_study, image_address
 from overread.http.wiring import services_of
-from overread.services.ports import AnalysisRow
+from overread.services.values import AnalysisRow
 from overread.web import words
 from overread.web.templates import page
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from overread.domain.analysis import AnalysisStatus
 from overread.http.auth import SystemReader
 from overread.http.wiring import services_of
-from overread.services.ports import AnalysisFilter
+from overread.services.values import AnalysisFilter
 from overread.web.templates import page
 
 router = APIRouter(include_in_schema=False)

@@ -10,7 +10,7 @@ from overread.domain import catalogue
 from overread.domain.analysis import AnalysisStatus, Finding, NotAssessed
 from overread.domain.evidence import Interval
 from overread.domain.priority import Level
-from overread.services.ports import AnalysisRow
+from overread.services.values import AnalysisRow
 
 #: Colour is never alone: each urgency has a sign and a word too, and its own line on the image (`study.css`).
 SIGN = {Level.CRITICAL: "▲", Level.URGENT: "◆", Level.ROUTINE: "●"}

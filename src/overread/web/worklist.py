@@ -17,7 +17,7 @@ from overread.http.lookups import parse_analysis_id
 from overread.http.text import is_clean
 from overread.http.wiring import services_of
 from overread.services.access import Identity, Permission
-from overread.services.ports import AnalysisFilter
+from overread.services.values import AnalysisFilter
 from overread.web.templates import page, safe_next
 
 router = APIRouter(include_in_schema=False)

@@ -15,7 +15,7 @@ from overread.domain.errors import Conflict
 from overread.domain.ids import uid_from_uuid, uuid7
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
-from overread.services.ports import AnalysisFilter, AnalysisRow, Created, StudyRow
+from overread.services.values import AnalysisFilter, AnalysisRow, Created, StudyRow
 from overread.store.codec import to_json
 from overread.store.repositories.rows import ANALYSIS_COLUMNS, STUDY_COLUMNS, analysis_row
 

@@ -15,7 +15,7 @@ from overread.domain.analysis import (
 )
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
-from overread.services.ports import AnalysisRow, StudyRow
+from overread.services.values import AnalysisRow, StudyRow
 from overread.store.codec import from_json
 
 Row = Mapping[str, Any]

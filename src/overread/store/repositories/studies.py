@@ -15,7 +15,7 @@ from overread.domain.ids import uuid7
 from overread.domain.modality import Modality, modality_of, quiet_period
 from overread.domain.priority import Level
 from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, StoredInstance
-from overread.services.ports import Filed, Rejection, StudyRow, WaitingStudy
+from overread.services.values import Filed, Rejection, StudyRow, WaitingStudy
 from overread.store.codec import from_json, to_json
 from overread.store.repositories.rows import STUDY_COLUMNS, study_row
 

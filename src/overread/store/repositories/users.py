@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from overread.domain.study import TenantId
-from overread.services.ports import UserRow
+from overread.services.values import UserRow
 
 
 class Users:
