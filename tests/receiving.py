@@ -24,7 +24,7 @@ from overread.dicom.receive import InstanceSink, ReceiveOptions, StorageScp
 from overread.domain.errors import UnknownSender
 from overread.domain.ids import uuid7
 from overread.domain.study import ReceiveOutcome, Sender, TenantId
-from overread.services.ports import Filed
+from overread.services.values import Filed
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -38,9 +38,10 @@ class RememberingSink:
     then: Callable[[bytes], ReceiveOutcome] = lambda data: ReceiveOutcome.STORED
     files: list[tuple[TenantId, bytes, Sender, str]] = field(default_factory=list)
 
-    def receive(self, tenant: TenantId, data: bytes, sender: Sender, *, name: str) -> Filed:
-        outcome = self.then(data)
-        self.files.append((tenant, data, sender, name))
+    def receive(self, tenant: TenantId, data: bytes | memoryview, sender: Sender, *, name: str) -> Filed:
+        kept = bytes(data)
+        outcome = self.then(kept)
+        self.files.append((tenant, kept, sender, name))
         return Filed(outcome=outcome, study_id=uuid7(), new_image=False, modality=None)
 
 

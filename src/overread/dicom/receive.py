@@ -68,7 +68,8 @@ from overread.domain.errors import (
     UnknownSender,
 )
 from overread.domain.study import ReceiveOutcome, Sender, TenantId
-from overread.services.ports import Filed, SenderDirectory
+from overread.services.ports import SenderDirectory
+from overread.services.values import Filed
 
 COERCED: Final = 0xB000
 OUT_OF_RESOURCES: Final = 0xA700
@@ -88,8 +89,11 @@ log = structlog.get_logger(__name__)
 class InstanceSink(Protocol):
     """`services.receive.ReceiveService`."""
 
-    def receive(self, tenant: TenantId, data: bytes, sender: Sender, *, name: str) -> Filed:
-        """File one DICOM file durably. Raises `InvalidDicom`, `StoreUnavailable`, `StorageFull`."""
+    def receive(self, tenant: TenantId, data: bytes | memoryview, sender: Sender, *, name: str) -> Filed:
+        """File one DICOM file durably; its buffer is used again afterwards.
+
+        Raises `InvalidDicom`, `StoreUnavailable`, `StorageFull`.
+        """
         ...
 
 
@@ -299,14 +303,14 @@ class StorageScp:
             answer.ErrorComment = verdict.comment[:64]
         return answer
 
-    def _file(self, assoc: Association, request: StoreRequest, data: bytes) -> Verdict:
+    def _file(self, assoc: Association, request: StoreRequest, data: bytes | memoryview) -> Verdict:
         """File one object and say how it went. Nothing that a sender sends makes it raise."""
         peer = self._peers.get(assoc)
         if peer is None:  # cannot be: such an association was rejected
             return Verdict(status=PROCESSING_FAILURE)
         self._filing.add(assoc)
         try:
-            if not data:
+            if not len(data):
                 raise TooLarge("An object larger than this receiver takes.")
             if not _same_instance(request, data):
                 log.warning("object_mismatched", **_facts(peer, request))
@@ -362,15 +366,16 @@ _EXPLICIT_UID: Final = re.compile(rb"\x08\x00\x18\x00(?:UI)(..)([0-9.]{1,64}[\0 
 _IMPLICIT_UID: Final = re.compile(rb"\x08\x00\x18\x00(..)\x00\x00([0-9.]{1,64}[\0 ]*)", re.DOTALL)
 
 
-def _same_instance(request: StoreRequest, data: bytes) -> bool:
+def _same_instance(request: StoreRequest, data: bytes | memoryview) -> bool:
     """False if SOPInstanceUID (0008,0018), where it lies in the first 4 KiB, is not AffectedSOPInstanceUID (0000,1000).
 
     Only little endian and not deflated; for the others, and without the element, the index decides what it is.
     """
-    at = data.find(b"\x08\x00\x18\x00", 132, 4096)
+    head = bytes(data[132:4096])
+    at = head.find(b"\x08\x00\x18\x00")
     if at < 0:
         return True
-    found = _EXPLICIT_UID.match(data, at) or _IMPLICIT_UID.match(data, at)
+    found = _EXPLICIT_UID.match(head, at) or _IMPLICIT_UID.match(head, at)
     if found is None:
         return True
     uid = found[2][: int.from_bytes(found[1], "little")].rstrip(b"\0 ")

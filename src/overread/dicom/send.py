@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pynetdicom import AE, _config
+from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import build_context
 
 from overread.dicom.read import index
@@ -67,7 +68,9 @@ def _send(
     entity = AE(ae_title=calling_ae)
     wanted = {(f.record.sop_class_uid, f.record.transfer_syntax_uid) for f in files}
     contexts = [build_context(abstract, transfer) for abstract, transfer in sorted(wanted)]
-    association = entity.associate(host, port, contexts=contexts, ae_title=called_ae, max_pdu=131072)
+    association = entity.associate(
+        host, port, contexts=contexts, ae_title=called_ae, max_pdu=131072, evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)]
+    )
     if not association.is_established:
         raise SetupError(
             f"{called_ae} on {host}:{port} refused the association.",
@@ -97,3 +100,10 @@ def _send(
                     yield file.name, file.data, Sent(accepted=False, reason=f"0x{status:04X} {comment}".strip())
     finally:
         association.release()
+
+
+def _no_delay(event: evt.Event) -> None:
+    """Else each object waits about 50 ms: its last short packet for an acknowledgement that the peer delays."""
+    transport = event.assoc.dul.socket
+    if transport is not None and transport.socket is not None:
+        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
