@@ -37,6 +37,7 @@ SETTINGS = {
     "models": "A folder of further model packages, `NAME/VERSION/` or ZIP files.",
     "http_host": "Address of pages and API. The default is this machine only.",
     "http_port": "Port of pages and API.",
+    "https": "Set behind TLS: the session cookie is then sent over https only.",
     "dicom_host": "Address of the DICOM receiver. The default is this machine only; `0.0.0.0` listens on all.",
     "dicom_port": "Port of the DICOM receiver.",
     "receivers": "Receiver processes that share the DICOM port.",

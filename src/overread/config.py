@@ -30,6 +30,8 @@ class Settings(BaseSettings):
 
     http_host: str = "127.0.0.1"
     http_port: int = 8080
+    #: Behind TLS: the session cookie is then sent over https only.
+    https: bool = False
     dicom_host: str = "127.0.0.1"
     dicom_port: int = 11112
     #: Receiver processes that share the DICOM port.

@@ -25,7 +25,8 @@ from overread.domain.image import BoundingBox
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.texts import DISCLAIMER
-from overread.http.wire import ImageScores, dump, model_version, result_from_outcome, result_from_row, scores_of
+from overread.http.results import model_version, result_from_outcome, result_from_row, scores_of
+from overread.http.wire import ImageScores, dump
 from overread.services.values import AnalysisRow, StudyRow
 
 ANALYSIS = UUID(int=1)

@@ -18,8 +18,9 @@ from overread.http.lookups import get_analysis as lookup_analysis
 from overread.http.lookups import parse_analysis_id
 from overread.http.paging import DEFAULT_LIMIT, MAX_LIMIT, MAX_PAGE, PaginationInfo, pagination
 from overread.http.replies import choose, json_reply, parse_fields
+from overread.http.results import result_from_row
 from overread.http.text import CleanText
-from overread.http.wire import AnalysisResult, WireModel, dump, result_from_row
+from overread.http.wire import AnalysisResult, WireModel, dump
 from overread.http.wiring import services_of
 from overread.services.values import AnalysisFilter
 

@@ -20,7 +20,8 @@ from overread.domain.evidence import EvidenceBar
 from overread.domain.ids import uid_from_uuid, uuid7
 from overread.domain.modality import modality_of
 from overread.domain.priority import Level
-from overread.http.wire import AnalysisResult, ImageScores, result_from_outcome, scores_of
+from overread.http.results import result_from_outcome, scores_of
+from overread.http.wire import AnalysisResult, ImageScores
 from overread.pipeline.analyse import ImageReading, analyse
 from overread.pipeline.ports import ModelShelf
 from overread.pipeline.triage import TriageTable
