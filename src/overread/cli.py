@@ -156,6 +156,56 @@ def demo(
     raise typer.Exit(run(Settings(), studies=studies, once=once, download=download))
 
 
+sender = typer.Typer(no_args_is_help=True, help="Which DICOM peers may send, and for which tenant.")
+app.add_typer(sender, name="sender")
+
+
+@sender.command(
+    "add", epilog="Example: `overread sender add --called-ae OVERREAD --network 10.1.2.0/24 --calling-ae CT_1`"
+)
+def sender_add(
+    called_ae: Annotated[str, typer.Option(help="AE title that the sender calls.")],
+    network: Annotated[str | None, typer.Option(help="Its address or network, as 10.1.2.3 or 10.1.2.0/24.")] = None,
+    calling_ae: Annotated[str | None, typer.Option(help="Its own AE title; left out: any from there.")] = None,
+    certificate_sha256: Annotated[str | None, typer.Option(help="Of its TLS certificate, 64 hex digits.")] = None,
+    tenant: Annotated[str, typer.Option(help="Whose objects these are.")] = "demo",
+) -> None:
+    """Let a modality or PACS send. An AE title alone is no identity: give its network or certificate too."""
+    from overread import admin
+
+    admin.add_sender(
+        Settings(),
+        tenant=tenant,
+        called_ae=called_ae,
+        network=network,
+        calling_ae=calling_ae,
+        certificate_sha256=certificate_sha256,
+    )
+    typer.echo(f"{called_ae} is open for it from the next association on.")
+
+
+@sender.command("list", epilog="Example: `overread sender list`")
+def sender_list() -> None:
+    """Show all registered senders."""
+    from rich.table import Table
+
+    from overread import admin
+
+    table = Table("number", "tenant", "called AE", "network", "calling AE", "certificate", box=None)
+    for row in admin.senders(Settings()):
+        table.add_row(*row)
+    Console().print(table)
+
+
+@sender.command("remove", epilog="Example: `overread sender remove 3`")
+def sender_remove(number: Annotated[int, typer.Argument(help="From `overread sender list`.")]) -> None:
+    """Forget a sender; its next association is rejected."""
+    from overread import admin
+
+    admin.remove_sender(Settings(), number)
+    typer.echo("Removed.")
+
+
 @app.command(epilog="Example: `overread doctor`")
 def doctor() -> None:
     """Check this installation: state folder, database, object store, models, decoders, ports, dead letters."""

@@ -41,7 +41,7 @@ class Directory:
                 "No tenant has registered this DICOM peer."
                 if not best
                 else "Several tenants have registered this DICOM peer.",
-                remedy="Register its AE title and address (docs/how-to/send-from-a-modality.md).",
+                remedy="Register it with `overread sender add` (docs/how-to/send-from-a-modality.md).",
             )
         return TenantId(slug=best.pop())
 

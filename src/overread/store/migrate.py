@@ -5,9 +5,10 @@ Runs as the owner; serving processes never do. `ensure` is what `overread serve`
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -17,6 +18,7 @@ from alembic.config import Config
 from procrastinate import schema as procrastinate_schema
 from psycopg.conninfo import make_conninfo
 
+from overread.domain.errors import StoreUnavailable
 from overread.domain.study import TenantId
 from overread.store import roles
 
@@ -84,6 +86,33 @@ def add_sender(
             " VALUES (%s, %s, %s, %s::inet, %s) ON CONFLICT DO NOTHING",
             (tenant.slug, called_ae, calling_ae, network, certificate_sha256),
         )
+
+
+def remove_sender(engine: sqlalchemy.Engine, number: int) -> bool:
+    """False if no entry has this number."""
+    with engine.begin() as connection:
+        return connection.exec_driver_sql("DELETE FROM overread.senders WHERE id = %s", (number,)).rowcount == 1
+
+
+def list_senders(engine: sqlalchemy.Engine) -> list[tuple[str, ...]]:
+    """Number, tenant, called AE title, network, calling AE title, certificate; what is not asked for is ''."""
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT id, tenant, called_ae, network, calling_ae, certificate_sha256 FROM overread.senders"
+            " ORDER BY tenant, called_ae, id"
+        ).fetchall()
+    return [tuple("" if value is None else str(value) for value in row) for row in rows]
+
+
+@contextlib.contextmanager
+def reachable() -> Iterator[None]:
+    """Raises `StoreUnavailable` inside the block if there is no server."""
+    try:
+        yield
+    except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
+        raise StoreUnavailable(
+            "The database cannot be reached.", remedy="Start `overread serve` first, or set OVERREAD_DATABASE_URL."
+        ) from error
 
 
 def ensure_tenant(engine: sqlalchemy.Engine, secret: bytes, tenant: TenantId) -> None:
