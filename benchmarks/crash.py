@@ -27,6 +27,7 @@ from overread.services.values import AnalysisFilter
 from overread.supervisor import Supervisor
 
 _SETTLE_S = 180.0
+_KILLS = 10
 
 
 @dataclass
@@ -75,7 +76,7 @@ def crash_round(studies: int, rng: random.Random, prefix: str) -> Round:
     with tempfile.TemporaryDirectory() as folder, installation() as (settings, supervisor):
         files = radiographs(Path(folder), studies, size=256, prefix=prefix)
         stop = threading.Event()
-        killer = threading.Thread(target=_kill, args=(supervisor, rng, stop, result))
+        killer = threading.Thread(target=_kill, args=(supervisor, rng, studies, stop, result))
         killer.start()
         for file in files:
             while not storescu(settings.dicom_port, file.path):
@@ -94,23 +95,29 @@ def crash_round(studies: int, rng: random.Random, prefix: str) -> Round:
     return result
 
 
-def _kill(supervisor: Supervisor, rng: random.Random, stop: threading.Event, result: Round) -> None:
+def _kill(supervisor: Supervisor, rng: random.Random, studies: int, stop: threading.Event, result: Round) -> None:
+    """Each target at least once, at random points of the flow of studies and a random moment after each point."""
     targets = ["receiver", "worker-1", "api", "postgres", "receiver child", "model"]
-    queue: list[str] = []
-    while not stop.wait(rng.uniform(0.5, 5.0)):
-        queue = queue or rng.sample(targets, len(targets))
-        name = queue.pop()
+    victims = rng.sample(targets, len(targets)) + rng.choices(targets, k=_KILLS - len(targets))
+    for point, name in zip(sorted(rng.sample(range(studies), _KILLS)), victims, strict=True):
+        while len(result.acknowledged) < point and not stop.is_set():
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.5))
+        _kill_one(supervisor, rng, name, result)
+
+
+def _kill_one(supervisor: Supervisor, rng: random.Random, name: str, result: Round) -> None:
+    parent = {"receiver child": "receiver", "model": "worker-1"}.get(name)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:  # the victim may just be starting again
         pids = supervisor.pids()
-        if name in ("receiver child", "model"):
-            children = _children(pids.get("receiver" if name == "receiver child" else "worker-1", -1))
-            pid = rng.choice(children) if children else None
-        else:
-            pid = pids.get(name)
-        if pid is None:
-            continue
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            result.killed[name] = result.killed.get(name, 0) + 1
+        children = _children(pids.get(parent, -1)) if parent else [pids[name]] if name in pids else []
+        if children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(children), signal.SIGKILL)
+                result.killed[name] = result.killed.get(name, 0) + 1
+                return
+        time.sleep(0.05)
 
 
 def _children(pid: int) -> list[int]:
