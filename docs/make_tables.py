@@ -134,9 +134,9 @@ def commands() -> str:
     """Every command with its options, from the same place as `--help`."""
     group: Any = typer.main.get_command(app)
     parts = []
-    for name, command in group.commands.items():
-        usage = " ".join(["overread", name, *(_usage(p) for p in command.params)])
-        parts += [f"## overread {name}", "", f"`{usage}`", "", command.help.strip(), ""]
+    for name, command in _leaves(group, "overread"):
+        usage = " ".join([name, *(_usage(p) for p in command.params)])
+        parts += [f"## {name}", "", f"`{usage}`", "", command.help.strip(), ""]
         rows = [(f"`{_names(p)}`", (p.help or "").strip(), _default(p)) for p in command.params]
         if rows:
             parts += [*_table(("argument or option", "meaning", "default"), rows), ""]
@@ -145,12 +145,22 @@ def commands() -> str:
     return "\n".join(parts).rstrip()
 
 
+def _leaves(group: Any, path: str) -> Iterable[tuple[str, Any]]:
+    """(whole name, command), those of groups too."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _leaves(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
 def _usage(parameter: Any) -> str:
     word = parameter.name.upper().replace("_", "-")
     if parameter.param_type_name == "argument":
         return word
     flag = parameter.opts[0]
-    return f"[{flag}]" if getattr(parameter, "is_flag", False) else f"[{flag} {word}]"
+    usage = flag if getattr(parameter, "is_flag", False) else f"{flag} {word}"
+    return usage if parameter.required else f"[{usage}]"
 
 
 def _names(parameter: Any) -> str:

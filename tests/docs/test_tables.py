@@ -85,3 +85,9 @@ def test_links_lead_somewhere(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:", link)]
     broken = [link for link in links if not (page.parent / unquote(link.partition("#")[0])).exists()]
     assert broken == []
+
+
+def test_every_package_has_its_layer() -> None:
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    found = {path.stem for path in (ROOT / "src" / "overread").iterdir() if not path.name.startswith((".", "__"))}
+    assert [name for name in sorted(found - {"py"}) if f"`{name}`" not in text] == []
