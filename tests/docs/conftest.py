@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from overread import seed
+from overread import bootstrap, seed
 from overread.config import Settings
 from overread.dicom.phantoms import write_phantom
 from overread.phantom.study import demo_studies
@@ -69,9 +69,12 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         "PASSWORD": seed.password_of(settings, "radiologist"),
     }
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OVERREAD_")}
-    with Supervisor(settings).running():
-        _wait(settings)
-        yield Installation(settings=settings, environment={**kept, **ours}, chest=chest)
+    try:
+        with Supervisor(settings).running():
+            _wait(settings)
+            yield Installation(settings=settings, environment={**kept, **ours}, chest=chest)
+    finally:  # as root the database lies outside the state folder
+        shutil.rmtree(bootstrap.embedded(settings).data.parent, ignore_errors=True)
 
 
 def _without_venv(path: str) -> str:
