@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -119,7 +119,10 @@ class FakeStudies:
     def __init__(self, state: TenantState) -> None:
         self._state = state
 
-    def file_instance(self, record: InstanceRecord, object_key: str, sender: Sender, now: datetime) -> Filed:
+    def file_instance(
+        self, record: InstanceRecord, object_key: str, sender: Sender, now: datetime, keep: Callable[[], None]
+    ) -> Filed:
+        keep()
         state = self._state
         study = self.find(record.study_instance_uid)
         known = state.instances.get(record.sop_instance_uid)

@@ -23,7 +23,7 @@ File = Callable[[InstanceRecord], Filed]
 def file(overread: Overread, tenant: TenantId) -> File:
     def do(rec: InstanceRecord) -> Filed:
         with overread.database.unit(tenant) as unit:
-            return unit.studies.file_instance(rec, f"k/{rec.file_sha256}", SENDER, NOW)
+            return unit.studies.file_instance(rec, f"k/{rec.file_sha256}", SENDER, NOW, lambda: None)
 
     return do
 

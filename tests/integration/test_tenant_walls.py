@@ -72,7 +72,7 @@ def test_units_of_two_tenants_do_not_meet(overread: Overread, tenant: TenantId, 
     from tests.integration.records import SENDER, record
 
     with overread.database.unit(tenant) as unit:
-        filed = unit.studies.file_instance(record(), "k", SENDER, datetime.now(UTC))
+        filed = unit.studies.file_instance(record(), "k", SENDER, datetime.now(UTC), lambda: None)
     assert filed.study_id is not None
     with overread.database.unit(other_tenant) as unit:
         assert unit.studies.get(filed.study_id) is None

@@ -5,7 +5,7 @@ Every method that touches data works for one tenant: a `UnitOfWork` is one trans
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
@@ -68,8 +68,14 @@ class SrWriter(Protocol):
 class StudyRepository(Protocol):
     """Studies, series and instances of the unit of work's tenant."""
 
-    def file_instance(self, record: InstanceRecord, object_key: str, sender: Sender, now: datetime) -> Filed:
-        """Index one instance, idempotently; see `ReceiveOutcome`. Never overwrites."""
+    def file_instance(
+        self, record: InstanceRecord, object_key: str, sender: Sender, now: datetime, keep: Callable[[], None]
+    ) -> Filed:
+        """Index one instance, idempotently; see `ReceiveOutcome`. Never overwrites.
+
+        `keep` makes the object durable. It is called once, while the database already works, and before the transaction
+        can commit: there is never an index entry without its object. What it raises goes through.
+        """
         ...
 
     def get(self, study_id: UUID) -> StudyRow | None: ...

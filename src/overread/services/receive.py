@@ -4,6 +4,7 @@ acknowledge. Nothing is acknowledged that a crash could lose, and nothing that c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -44,10 +45,9 @@ class ReceiveService:
             self._refuse(tenant, error, sender)
             raise
         key = object_key(record)
-        self.objects.put(tenant, key, data)
         now = self.clock()
         with self.database.unit(tenant) as unit:
-            filed = unit.studies.file_instance(record, key, sender, now)
+            filed = unit.studies.file_instance(record, key, sender, now, partial(self.objects.put, tenant, key, data))
             if filed.outcome is ReceiveOutcome.QUARANTINED:
                 unit.audit.record(
                     "instance.quarantined", actor=sender.name, study_id=filed.study_id, channel=sender.channel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,15 @@ from overread.services.values import Filed, Rejection, StudyRow, WaitingStudy
 from overread.store.codec import from_json, to_json
 from overread.store.repositories.rows import STUDY_COLUMNS, study_row
 
+_INSERT_INTO_KNOWN_SERIES = """
+    INSERT INTO instances (id, study_id, series_id, sop_instance_uid, file_sha256, pixel_sha256, object_key, record,
+                           is_image, received_at, received_from)
+    SELECT %s, s.id, e.id, %s, %s, %s, %s, %s, %s, %s, %s
+    FROM studies s JOIN series e ON e.study_id = s.id
+    WHERE s.study_instance_uid = %s AND e.series_instance_uid = %s
+    ON CONFLICT (sop_instance_uid) DO NOTHING RETURNING study_id
+"""
+
 
 class Studies:
     """Implements `services.ports.StudyRepository`."""
@@ -29,41 +38,38 @@ class Studies:
 
     # --- filing ----------------------------------------------------------------------------------------------
 
-    def file_instance(self, record: InstanceRecord, object_key: str, sender: Sender, now: datetime) -> Filed:
+    def file_instance(
+        self, record: InstanceRecord, object_key: str, sender: Sender, now: datetime, keep: Callable[[], None]
+    ) -> Filed:
         """Index one instance; see `ReceiveOutcome` for what can become of it.
 
-        New instances do not touch the study's row, so that many associations may file into one study side by side;
-        `assemble` counts them.
+        Nearly all are new instances of a known series: that case is one statement, sent before `keep` and answered
+        after it, so that database and disk work side by side. New instances do not touch the study's row, so that many
+        associations may file into one study; `assemble` counts them.
         """
+        values = (
+            uuid7(),
+            record.sop_instance_uid,
+            record.file_sha256,
+            record.pixel_sha256,
+            object_key,
+            Jsonb(to_json(record)),
+            record.filed_only_reason is None,
+            now,
+            Jsonb(to_json(sender)),
+        )
+        uids = (record.study_instance_uid, record.series_instance_uid)
+        with self._connection.pipeline():
+            inserted = self._connection.execute(_INSERT_INTO_KNOWN_SERIES, (*values, *uids))
+            keep()
+        if (row := inserted.fetchone()) is not None:
+            return _stored(record, row[0])
         known = self._known(record.sop_instance_uid)
         if known is None:
             study_id = self._study_id(record, now)
-            series_id = self._series_id(record, study_id)
-            created = self._connection.execute(
-                "INSERT INTO instances (id, study_id, series_id, sop_instance_uid, file_sha256, pixel_sha256,"
-                " object_key, record, is_image, received_at, received_from) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)"
-                " ON CONFLICT (sop_instance_uid) DO NOTHING",
-                (
-                    uuid7(),
-                    study_id,
-                    series_id,
-                    record.sop_instance_uid,
-                    record.file_sha256,
-                    record.pixel_sha256,
-                    object_key,
-                    Jsonb(to_json(record)),
-                    record.filed_only_reason is None,
-                    now,
-                    Jsonb(to_json(sender)),
-                ),
-            )
-            if created.rowcount == 1:
-                return Filed(
-                    outcome=ReceiveOutcome.STORED,
-                    study_id=study_id,
-                    new_image=record.filed_only_reason is None,
-                    modality=modality_of(record.modality),
-                )
+            self._ensure_series(record, study_id)
+            if (row := self._connection.execute(_INSERT_INTO_KNOWN_SERIES, (*values, *uids)).fetchone()) is not None:
+                return _stored(record, row[0])
             known = self._known(record.sop_instance_uid)  # another association was faster
             if known is None:
                 raise psycopg.OperationalError("an instance vanished while it was being filed")
@@ -152,28 +158,19 @@ class Studies:
             )
         return _one(found)
 
-    def _series_id(self, record: InstanceRecord, study_id: UUID) -> UUID:
-        query = "SELECT id FROM series WHERE study_id = %s AND series_instance_uid = %s"
-        key = (study_id, record.series_instance_uid)
-        found = self._connection.execute(query, key).fetchone()
-        if found is None:
-            found = (
-                self._connection.execute(
-                    "INSERT INTO series (id, study_id, series_instance_uid, modality, series_number,"
-                    " series_description) VALUES (%s,%s,%s,%s,%s,%s)"
-                    " ON CONFLICT (study_id, series_instance_uid) DO NOTHING RETURNING id",
-                    (
-                        uuid7(),
-                        study_id,
-                        record.series_instance_uid,
-                        record.modality,
-                        record.series_number,
-                        record.series_description,
-                    ),
-                ).fetchone()
-                or self._connection.execute(query, key).fetchone()
-            )
-        return _one(found)
+    def _ensure_series(self, record: InstanceRecord, study_id: UUID) -> None:
+        self._connection.execute(
+            "INSERT INTO series (id, study_id, series_instance_uid, modality, series_number, series_description)"
+            " VALUES (%s,%s,%s,%s,%s,%s) ON CONFLICT (study_id, series_instance_uid) DO NOTHING",
+            (
+                uuid7(),
+                study_id,
+                record.series_instance_uid,
+                record.modality,
+                record.series_number,
+                record.series_description,
+            ),
+        )
 
     # --- assembly --------------------------------------------------------------------------------------------
 
@@ -302,6 +299,15 @@ class Studies:
             )
             for r in rows
         )
+
+
+def _stored(record: InstanceRecord, study_id: UUID) -> Filed:
+    return Filed(
+        outcome=ReceiveOutcome.STORED,
+        study_id=study_id,
+        new_image=record.filed_only_reason is None,
+        modality=modality_of(record.modality),
+    )
 
 
 def _one(row: tuple[Any, ...] | None) -> UUID:
