@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from overread.bootstrap import DEMO_AE
+from overread.bootstrap import DEMO_AE, embedded
 from overread.config import Settings
 from overread.dicom.create import ImageIdentity, RadiographAttributes, create_dx, stable_uid, write
 from overread.phantom.study import demo_studies
@@ -45,6 +45,7 @@ def installation(**changes: object) -> Iterator[tuple[Settings, Supervisor]]:
         with supervisor.running():
             yield settings, supervisor
     finally:
+        embedded(settings).destroy()
         shutil.rmtree(folder, ignore_errors=True)
 
 

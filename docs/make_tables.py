@@ -34,7 +34,7 @@ SETTINGS = {
     "mode.",
     "objects_url": "Object store: a folder, or `s3://bucket/prefix` (also `gs://`, `az://`). Empty: `objects` in the "
     "state folder. Credentials come from the usual `AWS_*` variables.",
-    "models": "A folder of further model packages, `NAME/VERSION/` or ZIP files.",
+    "models": "The site's own model packages, `NAME/VERSION/` or ZIP files; empty: `models` in the state folder.",
     "http_host": "Address of pages and API. The default is this machine only.",
     "http_port": "Port of pages and API.",
     "https": "Set behind TLS: the session cookie is then sent over https only.",

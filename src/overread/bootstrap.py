@@ -103,9 +103,8 @@ def registry(settings: Settings) -> Registry:
     """The installed model packages."""
     from overread.inference.registry import Registry, shipped_folder
 
-    folders = [shipped_folder(), *([settings.models] if settings.models else [])]
     return Registry(
-        folders,
+        [shipped_folder(), settings.models_dir],
         threads=settings.model_threads or None,
         memory_bytes=settings.model_memory_mib * 1024 * 1024,
         timeout_s=settings.model_timeout_s,

@@ -206,6 +206,42 @@ def sender_remove(number: Annotated[int, typer.Argument(help="From `overread sen
     typer.echo("Removed.")
 
 
+model = typer.Typer(no_args_is_help=True, help="Model packages: which are installed, and a site's own.")
+app.add_typer(model, name="model")
+
+
+@model.command("install", epilog="Example: `overread model install acme_chest-2.1.0.zip --sha256 9f2c...`")
+def model_install(
+    package: Annotated[Path, typer.Argument(help="A folder or ZIP with model.onnx and card.toml.")],
+    sha256: Annotated[
+        str | None, typer.Option(help="Of the ZIP (or of model.onnx in a folder), from its maker.")
+    ] = None,
+) -> None:
+    """Check a package and copy it to the site's models. Workers use it from their next start."""
+    from overread.inference.package import install
+
+    identity = install(package, Settings().models_dir, sha256=sha256).card.identity
+    typer.echo(f"{identity} is installed (sha256 {identity.sha256}). Restart the workers to use it.")
+
+
+@model.command("list", epilog="Example: `overread model list`")
+def model_list() -> None:
+    """Show the packages that answer, and those that cannot be used, with the reason."""
+    from rich.table import Table
+
+    from overread import bootstrap
+
+    registry = bootstrap.registry(Settings())
+    table = Table("model", "task", "looks for", "sha256", box=None)
+    for card in registry.cards():
+        outputs = ", ".join(output.evidence.finding for output in card.outputs)
+        table.add_row(str(card.identity), card.task, outputs, card.identity.sha256[:12])
+    Console().print(table)
+    for refused in registry.refused:
+        _err.print(f"[red]refused[/] {refused.path}: {refused.reason}", highlight=False, soft_wrap=True)
+    registry.close()
+
+
 @app.command(epilog="Example: `overread doctor`")
 def doctor() -> None:
     """Check this installation: state folder, database, object store, models, decoders, ports, dead letters."""

@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     database_direct_url: str = ""
     #: Object store: a folder, or an S3 URL (s3://bucket/prefix).
     objects_url: str = ""
-    #: More model packages, beside those that ship.
+    #: Model packages of the site, beside those that ship; empty: `models` in the state folder.
     models: Path | None = None
 
     http_host: str = "127.0.0.1"
@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     #: Multiplies the quiet periods of assembly (tests, demo).
     quiet_factor: float = 1.0
     log_level: str = "INFO"
+
+    @property
+    def models_dir(self) -> Path:
+        """Where a site's own model packages lie: `models`, or a folder in the state folder."""
+        return self.models or self.state_dir / "models"
 
     @property
     def state_dir(self) -> Path:

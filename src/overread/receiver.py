@@ -53,7 +53,9 @@ def run(settings: Settings, *, ready: Callable[[], None] = lambda: None, factory
     `ready` is called once connections are taken. Raises `SetupError` if the address cannot be had.
     """
     from overread.dicom.listener import listen
+    from overread.observe.logs import configure_logging
 
+    configure_logging(settings.log_level)
     try:
         listening = listen(settings.dicom_host, settings.dicom_port)
     except OSError as error:

@@ -30,7 +30,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         engine.dispose()
         yield made
     finally:
-        server.stop()
+        server.destroy()
 
 
 @pytest.fixture

@@ -6,18 +6,21 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from overread import bootstrap
+from overread.config import Settings
 from overread.dicom.samples import shipped
 from tests.integration.test_analyses import radiograph
 from tests.integration.test_supervisor import free_port
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    yield {
         **os.environ,
         "OVERREAD_STATE": str(tmp_path / "state"),
         "OVERREAD_HTTP_PORT": str(free_port()),
@@ -25,6 +28,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "OVERREAD_RECEIVERS": "1",
         "COLUMNS": "200",
     }
+    bootstrap.embedded(Settings(_env_file=None, state=tmp_path / "state")).destroy()
 
 
 def demo(environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from overread import bootstrap
 from overread.config import Settings
 from overread.domain.errors import SetupError
 from overread.supervisor import Supervisor
@@ -46,6 +47,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings
     supervisor = Supervisor(settings)
     with supervisor.running():
         yield settings, supervisor
+    bootstrap.embedded(settings).destroy()
 
 
 def healthy(settings: Settings) -> bool:

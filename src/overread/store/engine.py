@@ -143,6 +143,12 @@ class EmbeddedPostgres:
             self._process.wait()
         self._process = None
 
+    def destroy(self) -> None:
+        """Stop, and delete the database: for installations that were made to be thrown away."""
+        self.stop()
+        shutil.rmtree(self._base, ignore_errors=True)
+        shutil.rmtree(self.socket_dir, ignore_errors=True)
+
     # --- inside ----------------------------------------------------------------------------------------------
 
     @property
