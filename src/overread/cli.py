@@ -14,6 +14,8 @@ from rich.console import Console
 from overread import __version__
 from overread.cli_analyze import EPILOG as ANALYZE_EPILOG
 from overread.cli_analyze import analyze
+from overread.cli_validate import EPILOG as VALIDATE_EPILOG
+from overread.cli_validate import validate
 from overread.config import Settings
 from overread.domain.errors import OverreadError
 from overread.domain.texts import DISCLAIMER
@@ -58,6 +60,7 @@ def _root(
 
 
 app.command(epilog=ANALYZE_EPILOG)(analyze)
+app.command(epilog=VALIDATE_EPILOG)(validate)
 
 
 @app.command(epilog="Example: `OVERREAD_HTTP_PORT=9000 overread serve`")
