@@ -41,7 +41,7 @@ from overread.services.access import AccessService, Role, hash_password
 from overread.services.assemble import AssembleService
 from overread.services.receive import ReceiveService
 from overread.services.requests import RequestService
-from overread.services.values import UserRow
+from overread.services.values import DeadLetter, UserRow
 from tests.fakes import FakeClock, FakeDatabase, FakeObjects
 
 PASSWORD = "correct horse battery staple"
@@ -241,6 +241,11 @@ def make_world(**settings: Any) -> World:
             tenant_exists=lambda t: t in (ALPHA, BETA),
         ),
         events=db.events,
+        dead_letters=lambda _limit: (
+            DeadLetter(
+                job=7, task="overread.write_sr", tenant="alpha", ids={"analysis": "an-opaque-id"}, attempts=1, at=None
+            ),
+        ),
         settings=HttpSettings(version="0.1.0", default_tenant="alpha", heartbeat_s=0.05, **settings),
         clock=clock,
         started_at=datetime(2026, 1, 15, 2, 0, tzinfo=UTC),

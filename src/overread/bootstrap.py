@@ -200,6 +200,7 @@ def build_app(overread: Overread) -> FastAPI:
         ),
         clock=now,
         started_at=now(),
+        dead_letters=overread.directory.dead_letters,
     )
     app = create_app(services, routers=[*api.ROUTERS, *web.ROUTERS], error_page=web.error_page)
     app.mount("/static", web.STATIC)

@@ -17,7 +17,6 @@ from overread.dicom.decoders import missing_decoders
 from overread.domain.errors import OverreadError
 from overread.domain.study import TenantId
 from overread.store import roles
-from overread.store.worker_queue import dead_letters
 
 _LOW_DISK_GIB = 5.0
 
@@ -105,11 +104,11 @@ def _port(host: str, port: int) -> str:
 
 
 def _dead_letters(overread: bootstrap.Overread) -> str:
-    letters = dead_letters(overread.login(roles.WORKER), 20)
+    letters = overread.directory.dead_letters(20)
     if letters:
-        first = letters[0]
+        last = letters[0]
         raise _NeedsCare(
-            f"{len(letters)} jobs failed for good; the last is job {first['job']}, {first['task']}, {first['args']}.",
+            f"{len(letters)} jobs failed for good; the last is job {last.job}, {last.task} of {last.tenant}.",
             remedy="See the worker's log; a failed analysis can be retried on the worklist.",
         )
     return "none"

@@ -20,8 +20,9 @@ from overread.bootstrap import Overread
 from overread.domain.errors import InferenceError, ModelOutOfMemory
 from overread.domain.study import TenantId
 from overread.services.retry import RetryPolicy
+from overread.services.values import DeadLetter
 from overread.store import roles
-from overread.store.worker_queue import JobFunction, WorkerQueue, dead_letters, queued_ids
+from overread.store.worker_queue import JobFunction, WorkerQueue, queued_ids
 
 FAST = RetryPolicy(first_delay_s=0.1, longest_delay_s=0.1)
 
@@ -96,15 +97,15 @@ def test_transient_errors_again_permanent_ones_to_the_dead_letters(overread: Ove
         tries[identifier] += 1
         raise ModelOutOfMemory("no room") if identifier == "transient" else InferenceError("no use")
 
-    conninfo = overread.login(roles.WORKER)
+    def letters() -> list[DeadLetter]:
+        return [letter for letter in overread.directory.dead_letters(50) if letter.task == "errors"]
 
     def settled() -> bool:
-        return {letter["args"]["id"] for letter in dead_letters(conninfo, 50) if letter["task"] == "errors"} == set(
-            tries
-        )
+        return {letter.ids["id"] for letter in letters()} == set(tries)
 
     _work(overread, {"errors": job}, settled)
     assert tries == {"transient": 3, "permanent": 1}
+    assert {letter.tenant for letter in letters()} == {tenant.slug}
 
 
 def test_jobs_of_a_killed_worker_run_elsewhere(overread: Overread, tenant: TenantId) -> None:

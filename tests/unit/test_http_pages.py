@@ -192,6 +192,7 @@ def test_system_page(world: World) -> None:
     world.services.checks["objects"] = lambda: True
     text = _page(world, "/system", "operator")
     assert "1 h 00" in text and "answers" in text and "Zzyzx" not in text
+    assert "overread.write_sr" in text and "an-opaque-id" in text
 
 
 def test_error_pages(world: World) -> None:

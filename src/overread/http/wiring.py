@@ -15,7 +15,7 @@ from overread.domain.priority import Level
 from overread.domain.study import Sender, TenantId
 from overread.services.access import AccessService
 from overread.services.ports import Clock, Database, DicomParser, EventSource, ObjectStore
-from overread.services.values import Filed
+from overread.services.values import DeadLetter, Filed
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -107,6 +107,8 @@ class Services:
     settings: HttpSettings
     clock: Clock
     started_at: datetime
+    #: Jobs of all tenants that failed for good, newest first, for the operator's page.
+    dead_letters: Callable[[int], tuple[DeadLetter, ...]] = lambda _limit: ()
     #: Checked by /readyz besides the database: name -> whether it works. Must not raise.
     checks: dict[str, Callable[[], bool]] = field(default_factory=dict)
 

@@ -173,3 +173,16 @@ class Event:
     #: "analysis" or "study".
     kind: str
     ids: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A job that failed for good: opaque ids only."""
+
+    job: int
+    task: str
+    tenant: str
+    #: The ids that the job carried, for example {"analysis": "..."}.
+    ids: Mapping[str, str]
+    attempts: int
+    at: datetime | None

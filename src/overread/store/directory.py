@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 
 from overread.domain.errors import StoreUnavailable, UnknownSender
 from overread.domain.study import TenantId
+from overread.services.values import DeadLetter
 
 
 class Directory:
@@ -45,7 +48,22 @@ class Directory:
             )
         return TenantId(slug=best.pop())
 
-    def _ask(self, query: str, values: tuple[object, ...]) -> list[tuple[str, ...]]:
+    def dead_letters(self, limit: int) -> tuple[DeadLetter, ...]:
+        """Jobs of all tenants that failed for good, newest first: opaque ids only."""
+        rows = self._ask("SELECT job, task, args, attempts, at FROM overread.dead_letters(%s)", (limit,))
+        return tuple(
+            DeadLetter(
+                job=job,
+                task=task,
+                tenant=args.pop("tenant", ""),
+                ids={name: str(value) for name, value in args.items()},
+                attempts=attempts,
+                at=at,
+            )
+            for job, task, args, attempts, at in rows
+        )
+
+    def _ask(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         try:
             with psycopg.connect(self._conninfo, connect_timeout=5) as connection:
                 return connection.execute(query.encode(), values).fetchall()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import procrastinate
 import psycopg
@@ -129,14 +128,3 @@ def queued_ids(conninfo: str, task: str, argument: str) -> set[tuple[str, str]]:
             (argument, task),
         ).fetchall()
     return {(row[0], row[1]) for row in rows}
-
-
-def dead_letters(conninfo: str, limit: int) -> list[dict[str, Any]]:
-    """Failed jobs, newest first: id, task, tenant, ids."""
-    with psycopg.connect(conninfo, connect_timeout=5) as connection:
-        rows = connection.execute(
-            "SELECT id, task_name, args, attempts FROM procrastinate_jobs WHERE status = 'failed'"
-            " ORDER BY id DESC LIMIT %s",
-            (limit,),
-        ).fetchall()
-    return [{"job": r[0], "task": r[1], "args": r[2], "attempts": r[3]} for r in rows]

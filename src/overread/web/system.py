@@ -12,6 +12,8 @@ from overread.web.templates import page
 
 router = APIRouter(include_in_schema=False)
 
+_LETTERS = 50
+
 
 @router.get("/system")
 def system(request: Request, who: SystemReader) -> Response:
@@ -30,4 +32,5 @@ def system(request: Request, who: SystemReader) -> Response:
         checks={name: check() for name, check in services.checks.items()},
         uptime_s=(services.clock() - services.started_at).total_seconds(),
         settings=services.settings,
+        dead_letters=services.dead_letters(_LETTERS),
     )
