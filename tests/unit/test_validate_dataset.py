@@ -103,7 +103,9 @@ def test_words_of_a_card() -> None:
 
 def test_boxes(tmp_path: Path) -> None:
     boxes = "image,finding,x,y,width,height\na.png,Infiltrate,1.6,2,3,4\na.png,Mass,1,1,1,1\n"
+    boxes += "z.png,Mass,1,1,1,1\n"
     data = load(folder(tmp_path, boxes=boxes), CHEST)
+    assert data.boxes_elsewhere == 1
     assert data.boxes == {"a.png": {"pneumonia": (BoundingBox(x=2, y=2, width=3, height=4),)}}
 
 
@@ -111,7 +113,6 @@ def test_boxes(tmp_path: Path) -> None:
     ("boxes", "message"),
     [
         ("image,x,y,width,height\na.png,1,1,1,1\n", "no column finding"),
-        ("image,finding,x,y,width,height\nz.png,Mass,1,1,1,1\n", "line 2: labels.csv has no image 'z.png'"),
         ("image,finding,x,y,width,height\na.png,Mass,1,1,0,1\n", "line 2: the box of a.png cannot be used"),
         ("image,finding,x,y,width,height\na.png,Mass,1,1,inf,1\n", "line 2: the box of a.png cannot be used"),
     ],
@@ -149,7 +150,7 @@ def test_only_some_images_or_patients(tmp_path: Path) -> None:
         ("image,findings\na,x\na,y\n", "names images twice: a"),
         ("image,findings\n../a,x\n", "line 2: '../a' is no name of an image"),
         ("image,findings\n/etc/passwd,x\n", "line 2: '/etc/passwd' is no name"),
-        ("image,findings,age\na,x,old\n", "line 2: the age of a is no number: 'old'"),
+        ("image,findings,age\na,x,old\n", "line 2: the age of a is no number of years: 'old'"),
         ("image,findings\na,x,y\n", "line 2, has not as many cells"),
         ("image,Pneumothorax\na,2\n", "the column 'Pneumothorax' must be 0, 1 or empty, not '2'"),
         ('image,findings\n"a,x\n', "cannot be read"),
@@ -172,6 +173,11 @@ def test_bad_folders(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("image,findings\na.png,x\n")
     with pytest.raises(InvalidRequest, match="has no column 'kind'"):
         load(tmp_path, LabelMapping(words=CHEST.words, column="kind"))
+
+
+def test_ages_as_dicom_writes_them(tmp_path: Path) -> None:
+    at = folder(tmp_path, "image,findings,age\na,x,061Y\nb,x,018M\nc,x,7.5\nd,x,\n")
+    assert [row.age for row in load(at, CHEST).rows] == [61.0, 1.5, 7.5, None]
 
 
 def test_files_without_label_are_counted(tmp_path: Path) -> None:

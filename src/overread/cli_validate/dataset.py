@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ LABELS, BOXES, IMAGES = "labels.csv", "boxes.csv", "images"
 #: What a cell of a 0/1 column may say.
 _BINARY = {"0": False, "1": True, "0.0": False, "1.0": True, "": None}
 _NAMED_AT_MOST = 5
+#: Years, or DICOM's age string (PS3.5 6.2): "061Y", "018M".
+_AGE = re.compile(r"(\d{1,3}(?:\.\d+)?)([YMWD]?)")
+_A_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,8 @@ class Dataset:
     unused_words: Mapping[str, int]
     #: image -> finding key -> true boxes, in pixels of the stored image; None: there is no boxes.csv.
     boxes: Mapping[str, Mapping[str, tuple[BoundingBox, ...]]] | None
+    #: Boxes of images that labels.csv does not have: left out.
+    boxes_elsewhere: int
     labels_sha256: str
     #: Files in `images/` that labels.csv does not name.
     without_label: int
@@ -96,12 +102,14 @@ def load(folder: Path, mapping: LabelMapping, *, images: Path | None = None, pat
     known = {row.image for row in rows}
     rows = _restricted(rows, images, patients)
     kept = {row.image for row in rows}
+    boxes, elsewhere = _boxes(folder / BOXES, words, known)
     return Dataset(
         folder=folder,
         rows=tuple(rows),
         words=words,
         unused_words=_unused([c for c in cells if c["image"].strip() in kept], words, word_column, mapping),
-        boxes=_boxes(folder / BOXES, words, known),
+        boxes=boxes,
+        boxes_elsewhere=elsewhere,
         labels_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         without_label=sum(_without_label(folder / IMAGES, known)),
     )
@@ -162,14 +170,13 @@ def _row(
         raise InvalidRequest(f"{file}, line {line}: {image!r} is no name of an image under {IMAGES}/.")
     said = _said(cell, word_column, mapping)
     age = cell.get("age", "").strip()
-    try:
-        years = float(age) if age else None
-    except ValueError as error:
-        raise InvalidRequest(f"{file}, line {line}: the age of {image} is no number: {age!r}.") from error
+    matched = _AGE.fullmatch(age)
+    if age and matched is None:
+        raise InvalidRequest(f"{file}, line {line}: the age of {image} is no number of years: {age!r}.")
     return Row(
         image=image,
         patient=cell.get("patient", "").strip(),
-        age=years,
+        age=None if matched is None else float(matched[1]) / _A_YEAR[matched[2]],
         sex=cell.get("sex", "").strip().upper(),
         view=cell.get("view", "").strip(),
         truth={key: _there(cell, said, those, f"{file}, line {line}") for key, those in words.items()},
@@ -231,18 +238,21 @@ def _list(file: Path) -> set[str]:
 
 def _boxes(
     file: Path, words: Mapping[str, tuple[str, ...]], known: set[str]
-) -> dict[str, dict[str, tuple[BoundingBox, ...]]] | None:
+) -> tuple[dict[str, dict[str, tuple[BoundingBox, ...]]] | None, int]:
+    """The boxes, and how many are of images that are not known."""
     if not file.exists():
-        return None
+        return None, 0
     columns, cells = _table(file)
     missing = [name for name in ("finding", "x", "y", "width", "height") if name not in columns]
     if missing:
         raise InvalidRequest(f"{file} has no column {_some(missing)}.")
     found: dict[str, dict[str, tuple[BoundingBox, ...]]] = {}
+    elsewhere = 0
     for line, cell in enumerate(cells, start=2):
         image = cell["image"].strip()
         if image not in known:
-            raise InvalidRequest(f"{file}, line {line}: {LABELS} has no image {image!r}.")
+            elsewhere += 1
+            continue
         try:
             x, y, width, height = (round(float(cell[name])) for name in ("x", "y", "width", "height"))
             box = BoundingBox(x=x, y=y, width=width, height=height)
@@ -252,7 +262,7 @@ def _boxes(
             if cell["finding"].strip() in those:
                 of_image = found.setdefault(image, {})
                 of_image[key] = (*of_image.get(key, ()), box)
-    return found
+    return found, elsewhere
 
 
 def _without_label(folder: Path, known: set[str]) -> Iterable[bool]:

@@ -80,6 +80,7 @@ def describe(dataset: Dataset, scores: Scores) -> Json:
         "not_assessed": [{"image": image, "reason": why} for image, why in scores.not_assessed.items()],
         "unreadable": [{"image": p.image, "code": p.code, "message": p.message} for p in scores.problems],
         "without_label": dataset.without_label,
+        "boxes_elsewhere": dataset.boxes_elsewhere,
         "unused_words": dict(dataset.unused_words),
         "view": dict(Counter(row.view or "unknown" for row in rows).most_common()),
         "sex": dict(Counter(row.sex or "unknown" for row in rows).most_common()),
