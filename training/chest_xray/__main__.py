@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 
 from training.chest_xray import data, pack, train
-from training.chest_xray.recipe import RUNS
+from training.chest_xray.recipe import RUNS, SHIPPED
 
 
 def main() -> None:
@@ -24,9 +24,9 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     images = data.load()
-    nets = [train.run(run, images, train_more=chosen.step != "package") for run in RUNS]
+    nets = {run.name: train.run(run, images, train_more=chosen.step != "package") for run in RUNS}
     if chosen.step != "train":
-        pack.make(nets, RUNS, images)
+        pack.make([nets[name] for name in SHIPPED], RUNS, images)
 
 
 if __name__ == "__main__":

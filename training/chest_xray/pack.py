@@ -17,7 +17,7 @@ from training.chest_xray.export import write_onnx
 from training.chest_xray.network import EvidenceNet
 from training.chest_xray.outputs import FINDING
 from training.chest_xray.paths import ROOT, RUNS
-from training.chest_xray.recipe import SIZE
+from training.chest_xray.recipe import SHIPPED, SIZE
 from training.chest_xray.score import Session, score
 from training.chest_xray.train import Run
 
@@ -81,7 +81,7 @@ def describe(runs: Sequence[Run]) -> str:
         + " + ".join(f"{n} epochs at {size} px" for n, size in run.stages)
         for run in runs
     )
-    several = f"mean of {len(runs)} networks and " if len(runs) > 1 else ""
+    several = f"mean of {len(SHIPPED)} networks ({', '.join(SHIPPED)}) and " if len(SHIPPED) > 1 else ""
     return (
         "EfficientNet-lite0 with a map of evidence for each label (1 x 1 convolutions at stride 32 and 16, "
         f"softmax-weighted pooling); {several}mean over the image and its mirror image. {epochs}. AdamW, cosine rate, "

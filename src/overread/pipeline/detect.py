@@ -16,7 +16,7 @@ from overread.pipeline.preprocess import Frame
 
 #: A box goes round the part of the evidence that is above this level, 0 = the map's median, 1 = its peak.
 #: Chosen on radiologists' boxes of training and validation patients (training/chest_xray/report.md).
-BOX_LEVEL = 0.7
+BOX_LEVEL = 0.65
 #: No box is larger than this part of the stored image: one that is says nothing.
 LARGEST_BOX = 0.4
 #: Points between two of the map's, for a finer outline.
