@@ -1,6 +1,7 @@
 """Calibration, thresholds and choice of outputs on validation patients; figures on test patients.
 
-Nothing is chosen on the test part. Validation and test are mainly `chest_xray_128`; `chest_xray` is reported beside it.
+The test part chooses nothing, but can take an output back (`contradicted`). Validation and test are mainly
+`chest_xray_128`; `chest_xray` is reported beside it.
 """
 
 from __future__ import annotations
