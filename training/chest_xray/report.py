@@ -17,9 +17,9 @@ from training.stats import Figure
 
 #: What must be known of how the test part was treated.
 SEEN = (
-    "Test figures were also seen twice before the final networks (of an unfinished and of the first network). After that "
-    "the lower end that a validation AUC must pass was set from 0.60 to 0.50, which made pneumothorax an output, and the "
-    "rule that takes outputs back was added; runs, networks and size were chosen on validation patients only."
+    "Test figures were also seen twice before the final networks (of an unfinished and of the first network). After "
+    "that the lower end that a validation AUC must pass was set from 0.60 to 0.50, which made pneumothorax an output, "
+    "and the rule that takes outputs back was added; runs, networks and size were chosen on validation patients only."
 )
 
 
