@@ -302,6 +302,13 @@ def test_slices_aside_of_the_line_are_refused() -> None:
     assert isinstance(problem(plan(series)), InconsistentPositions)
 
 
+def test_one_bad_part_does_not_take_the_others_with_it() -> None:
+    aside = [header(30.0 + 2 * n, position=(-180.0 + 9 * (n == 2), -180.0, 30.0 + 2 * n)) for n in range(5)]
+    found = plan([*stack(np.arange(5) * 2.0), *aside])
+    assert places(found) == [[0, 2, 4, 6, 8]]
+    assert [type(error) for error in found.problems] == [InconsistentPositions]
+
+
 def test_too_large_is_said_before_anything_is_allocated() -> None:
     error = problem(plan(stack(np.arange(5) * 2.0, rows=65535, columns=65535)))
     assert isinstance(error, TooLarge)

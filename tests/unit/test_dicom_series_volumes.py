@@ -303,6 +303,21 @@ def test_one_uid_for_all_slices() -> None:
     assert volume.has(WarningCode.BROKEN_UIDS)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_headers_are_never_a_crash(seed: int) -> None:
+    rng = random.Random(seed)
+    damaged = []
+    for name, data in files([ct(2.0 * n) for n in range(4)]) if seed % 2 else files([enhanced(SPOTS)]):
+        whole = bytearray(data)
+        for _ in range(rng.randint(1, 6)):
+            whole[rng.randrange(132, 3000)] = rng.choice(b"0123456789.-+eE\\ \x00\xff")
+        damaged.append((name, bytes(whole)))
+    found = volumes_of(damaged)
+    assert all(np.isfinite(volume.affine).all() for volume in found.volumes)
+    assert all(item.code and item.reason for item in found.left_out)
+    assert found.volumes or found.left_out or found.problems
+
+
 # --- reading -----------------------------------------------------------------------------------------------
 
 
