@@ -142,7 +142,7 @@ def _wait(overread: bootstrap.Overread, progress: Progress, uids: list[str]) -> 
                 progress.advance(task)
         time.sleep(0.05)
     found = {uid: found.get(uid, _TOO_LATE) for uid in uids}
-    return dict(sorted(found.items(), key=lambda item: -1 if isinstance(item[1], str) else -item[1].priority.rank))
+    return dict(sorted(found.items(), key=lambda item: 1 if isinstance(item[1], str) else -item[1].priority.rank))
 
 
 def _result(overread: bootstrap.Overread, uid: str) -> _Result | None:
