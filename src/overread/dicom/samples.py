@@ -7,6 +7,7 @@ from pathlib import Path
 from pydicom.data import get_testdata_file
 from pydicom.data.download import get_data_dir
 
+from overread.dicom.quiet import quiet
 from overread.domain.errors import SetupError
 
 #: Real ultrasound, CT and MR, a few hundred kB each: shown as not assessed yet.
@@ -33,7 +34,8 @@ def download() -> list[Path]:
 
 
 def _found(name: str, *, download: bool) -> Path:
-    path = get_testdata_file(name, download=download)
+    with quiet:  # pydicom warns of each failed try; we raise one sentence
+        path = get_testdata_file(name, download=download)
     if path is None:
         raise FileNotFoundError(f"{name} is neither in pydicom nor in {get_data_dir()}")
     return Path(str(path))
