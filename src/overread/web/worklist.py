@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from overread.domain.analysis import AnalysisStatus
@@ -50,8 +50,17 @@ class Filters:
         return f"?{urlencode(pairs)}" if pairs else ""
 
 
-def parse_filters(priority: str, modality: str, status: str, q: str, page: str) -> Filters:
-    """From the query string's words."""
+_Word = Annotated[str, Query(max_length=200)]
+
+
+def parse_filters(
+    priority: _Word = "",
+    modality: _Word = "",
+    status: _Word = "",
+    q: _Word = "",
+    page: Annotated[str, Query(max_length=7)] = "1",
+) -> Filters:
+    """From the query string's words; a dependency of the page and of its rows."""
     return Filters(
         priority=next((p for p in Level if p.value == priority), None),
         modality=next((m for m in Modality if m.value == modality), None),
@@ -61,7 +70,7 @@ def parse_filters(priority: str, modality: str, status: str, q: str, page: str) 
     )
 
 
-_Word = Annotated[str, Query(max_length=200)]
+_Asked = Annotated[Filters, Depends(parse_filters)]
 
 
 def _rows(request: Request, who: Identity, filters: Filters) -> dict[str, Any]:
@@ -90,16 +99,11 @@ def _rows(request: Request, who: Identity, filters: Filters) -> dict[str, Any]:
 def worklist(
     request: Request,
     who: Anybody,
-    priority: _Word = "",
-    modality: _Word = "",
-    status: _Word = "",
-    q: _Word = "",
-    page_number: Annotated[str, Query(alias="page", max_length=7)] = "1",
+    filters: _Asked,
 ) -> Response:
     """The page. Somebody who may not see patients gets the system page instead."""
     if not who.may(Permission.READ_STUDIES):
         return RedirectResponse("/system", status_code=303)
-    filters = parse_filters(priority, modality, status, q, page_number)
     values = _rows(request, who, filters)
     values |= {"levels": list(reversed(Level)), "modalities": list(Modality), "statuses": list(AnalysisStatus)}
     return page(request, "worklist.html", who, **values)
@@ -109,14 +113,9 @@ def worklist(
 def rows(
     request: Request,
     who: Reader,
-    priority: _Word = "",
-    modality: _Word = "",
-    status: _Word = "",
-    q: _Word = "",
-    page_number: Annotated[str, Query(alias="page", max_length=7)] = "1",
+    filters: _Asked,
 ) -> Response:
     """The list alone, for the live page."""
-    filters = parse_filters(priority, modality, status, q, page_number)
     return page(request, "rows.html", who, **_rows(request, who, filters))
 
 
