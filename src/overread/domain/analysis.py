@@ -5,6 +5,7 @@ The wire's `AnalysisResult` (specification, "TypeScript interfaces") is made fro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
@@ -76,6 +77,8 @@ class Measurement:
     unit: str
     method: str
     finding_id: UUID | None = None
+    #: What else is known of it, for the wire's `metadata`: where it was taken, its uncertainty, the slice.
+    metadata: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ The severity is a default: `pipeline.triage` turns it into an urgency by a table
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
@@ -93,9 +93,45 @@ CHEST_XRAY: tuple[CatalogueEntry, ...] = (
     ),
 )
 
-ALL: tuple[CatalogueEntry, ...] = CHEST_XRAY
 
-_BY_KEY = {entry.key: entry for entry in ALL}
+def _chest_ct(key: str, name: str, severity: Level, code: Code) -> CatalogueEntry:
+    return CatalogueEntry(key=key, name=name, code=code, modality=Modality.CT, body_part="CHEST", severity=severity)
+
+
+#: Finding types of chest radiographs that a CT shows as well, under the same key.
+_ALSO_ON_CT = (
+    "pneumothorax",
+    "pleural_effusion",
+    "consolidation",
+    "emphysema",
+    "lung_nodule",
+    "lung_mass",
+    "pulmonary_fibrosis",
+    "atelectasis",
+    "cardiomegaly",
+    "rib_fracture",
+    "pneumomediastinum",
+)
+CHEST_CT: tuple[CatalogueEntry, ...] = (
+    *(replace(e, modality=Modality.CT) for key in _ALSO_ON_CT for e in CHEST_XRAY if e.key == key),
+    _chest_ct("pulmonary_embolism", "Pulmonary embolism", Level.CRITICAL, _sct("59282003", "Pulmonary embolism")),
+    _chest_ct("aortic_dissection", "Aortic dissection", Level.CRITICAL, _sct("308546005", "Dissection of aorta")),
+    _chest_ct(
+        "aortic_calcification", "Calcification of the aorta", Level.ROUTINE, _own("aortic_ca", "Calcified aorta")
+    ),
+    _chest_ct(
+        "coronary_calcification",
+        "Calcification of the coronary arteries",
+        Level.ROUTINE,
+        _own("coronary_ca", "Calcified coronary arteries"),
+    ),
+    _chest_ct("lymphadenopathy", "Enlarged lymph node", Level.ROUTINE, _own("lymphadenopathy", "Enlarged lymph node")),
+)
+
+ALL: tuple[CatalogueEntry, ...] = CHEST_XRAY + CHEST_CT
+
+#: The same key stands for the same finding in each modality; its name and code are those of the first.
+_BY_KEY = {entry.key: entry for entry in reversed(ALL)}
 
 
 def entry(key: str) -> CatalogueEntry:
