@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overread.domain.segment import Mask
 from overread.domain.volume import Volume
+from overread.pipeline.analysers.chest_ct.outline import draw
+from overread.pipeline.analysers.chest_ct.survey import NotAChest, Survey, survey
+from overread.pipeline.analysers.chest_ct.tissue import Tissue
+
+__all__ = ["ChestAnatomy", "Labels", "NotAChest", "Tissue", "find_anatomy", "outline"]
 
 Labels = NDArray[np.uint8]
-
-
-class Tissue(IntEnum):
-    """Label of a voxel."""
-
-    OUTSIDE = 0
-    #: Everything inside the skin that is none of the following.
-    BODY = 1
-    #: Everything inside the visceral pleura of one lung: also vessels, nodules and consolidated lung, without the
-    #: trachea and the main bronchi; without fluid and free air in the pleural space.
-    RIGHT_LUNG = 2
-    LEFT_LUNG = 3
-    #: Trachea and bronchi outside and inside the lungs, as far as they were followed.
-    AIRWAYS = 4
-    #: Air within the chest wall that is neither lung nor airway: a pneumothorax.
-    PLEURAL_AIR = 5
-    PLEURAL_FLUID = 6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,3 +33,21 @@ class ChestAnatomy:
     def ml(self, tissue: Tissue) -> float:
         """Volume of a label, mL."""
         return int(np.count_nonzero(self.labels == tissue)) * self.volume.voxel_ml
+
+
+def find_anatomy(volume: Volume) -> ChestAnatomy:
+    """Body, lungs and airways of a chest CT, as stored.
+
+    Pleural air and fluid and lung without air at the pleura are not known yet: `pleura.complete` adds them. Air that
+    is in no lung, airway or pleura (stomach, bowel, oesophagus) stays `Tissue.BODY`. Raises `NotAChest` if there are
+    no lungs in it or its slices are not axial.
+    """
+    return outline(survey(volume))
+
+
+def outline(seen: Survey) -> ChestAnatomy:
+    """What the survey found, drawn on the voxels. Raises `NotAChest` if it found no lungs."""
+    if seen.lungs is None:
+        raise NotAChest("no lungs in it: a CT of another part of the body")
+    labels = draw(seen.volume, seen.grid, seen.body, seen.airways, seen.lungs)
+    return ChestAnatomy(volume=seen.volume, labels=labels)

@@ -1,0 +1,190 @@
+"""The lungs on the coarse grid: air in the body that is neither airway nor gas of the gut, left and right apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from overread.domain.segment import Mask
+from overread.pipeline.analysers.chest_ct.airways import Airways
+from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, box_of, closed, deeper, opened, within
+
+#: What is taken for air at first, HU: half-way between ordinary lung and soft tissue.
+AERATED_HU = -420.0
+#: Inside of gas that is in no lung (stomach, bowel, pleura): darker than any lung with its vessels, HU.
+_GAS_HU = -960.0
+#: The smallest lung, mL; a share of the larger one that the smaller must have.
+_SMALLEST_ML, _SMALLEST_SHARE = 80.0, 0.06
+#: Wall of an airway that goes with it, mm.
+_AIRWAY_WALL_MM = 2.0
+#: Balls that roll over the lung from outside, mm: into vessels and the hilum; over what sits on the chest wall.
+_CLOSE_MM, _WALL_CLOSE_MM = 6.0, 14.0
+#: What the larger ball adds must be at least this thick to be more than the dent of a rib, mm.
+_THICK_MM = 4.0
+#: Erosion that is tried to part lungs that touch, mm.
+_CUTS_MM = (1.5, 2.5, 3.5, 4.5, 6.0, 8.0, 10.0, 13.0)
+#: Share of both lungs that a half must have to be one.
+_HALF_SHARE = 0.12
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CoarseLungs:
+    """Both lungs on the coarse grid. Either may be empty."""
+
+    #: Inside the pleura: with vessels and what lies on the chest wall; without airways.
+    right: Mask
+    left: Mask
+    #: What of them holds air.
+    aerated: Mask
+    #: Median of the aerated part, HU.
+    median_hu: float
+    #: Whether they touched and had to be parted.
+    touching: bool
+
+    @property
+    def both(self) -> Mask:
+        return np.asarray(self.right | self.left)
+
+
+def find_lungs(grid: CoarseGrid, body: Mask, airways: Airways | None) -> CoarseLungs | None:
+    """The lungs; None if no air in the body looks like one."""
+    air = (grid.hu < AERATED_HU) & body
+    tubes = np.zeros_like(air)
+    if airways is not None:
+        tubes = grid.coarse(airways.mask, airways.start)
+        air &= ~within(tubes, grid.spacing_mm, _AIRWAY_WALL_MM)
+    air = _without_skin_folds(air, body, grid)
+    pieces = _pieces(grid, air)
+    if not pieces:
+        return None
+    middle = airways.middle_column if airways is not None else _middle(body, pieces)
+    right, left, touching = _sides(grid, pieces, middle)
+    median = float(np.median(grid.hu[right | left]))
+    aerated = right | left
+    right, left = _filled(grid, right, left, body & ~tubes)
+    return CoarseLungs(right=right, left=left, aerated=aerated, median_hu=median, touching=touching)
+
+
+def _without_skin_folds(air: Mask, body: Mask, grid: CoarseGrid) -> Mask:
+    """Air that is not reached from outside the body within a slice."""
+    rim = body & ~ndimage.binary_erosion(body, np.ones((1, 3, 3), np.bool_), border_value=1)
+    labels, count = ndimage.label(air, structure=_PLANE)
+    touched = np.zeros(count + 1, np.bool_)
+    touched[np.unique(labels[rim])] = True
+    sizes = np.bincount(labels.ravel(), minlength=count + 1) * grid.spacing_mm[1] * grid.spacing_mm[2]
+    touched &= sizes < 2000.0
+    touched[0] = False
+    return air & ~touched[labels]
+
+
+_PLANE = np.zeros((3, 3, 3), np.bool_)
+_PLANE[1, 1, :] = _PLANE[1, :, 1] = True
+
+
+def _pieces(grid: CoarseGrid, air: Mask) -> list[Mask]:
+    """Up to two pieces of air that can be lungs, the larger first."""
+    labels, count = ndimage.label(air)
+    if count == 0:
+        return []
+    sizes = np.bincount(labels.ravel()) * grid.voxel_ml
+    sizes[0] = 0
+    found: list[Mask] = []
+    largest = 0.0
+    for number in np.argsort(sizes)[::-1][:8]:
+        if sizes[number] < max(_SMALLEST_ML, _SMALLEST_SHARE * largest) or len(found) == 2:
+            break
+        piece = labels == number
+        inside = deeper(piece, grid.spacing_mm, 4.0)
+        if not inside.any() or float(np.mean(grid.hu[inside])) < _GAS_HU:
+            continue
+        found.append(piece)
+        largest = max(largest, float(sizes[number]))
+    return found
+
+
+def _middle(body: Mask, pieces: list[Mask]) -> float:
+    """Middle column of the body where the lungs are."""
+    levels = np.logical_or.reduce(pieces).any(axis=(1, 2))
+    return float(np.flatnonzero(body[levels].any(axis=(0, 1))).mean())
+
+
+def _column(mask: Mask) -> float:
+    """Mean column of a mask."""
+    across = mask.sum(axis=(0, 1))
+    return float((across * np.arange(len(across))).sum() / max(1, int(across.sum())))
+
+
+def _sides(grid: CoarseGrid, pieces: list[Mask], middle: float) -> tuple[Mask, Mask, bool]:
+    """(right, left, whether they touched). Columns grow to the patient's left."""
+    whole = np.logical_or.reduce(pieces)
+    if len(pieces) == 2:
+        one, two = _column(pieces[0]), _column(pieces[1])
+        if min(one, two) < middle < max(one, two):
+            return (pieces[0], pieces[1], False) if one < two else (pieces[1], pieces[0], False)
+    at = round(middle)
+    on_right = int(np.count_nonzero(whole[..., :at])) / int(np.count_nonzero(whole))
+    if not _HALF_SHARE < on_right < 1 - _HALF_SHARE:  # a lung alone
+        nothing = np.zeros_like(whole)
+        return (whole, nothing, False) if on_right >= 0.5 else (nothing, whole, False)
+    right, left = _parted(grid, whole, at)
+    return right, left, True
+
+
+def _parted(grid: CoarseGrid, whole: Mask, middle: int) -> tuple[Mask, Mask]:
+    """Lungs that touch: eroded until they come apart, then grown back inside what they were."""
+    total = int(np.count_nonzero(whole))
+    for cut in _CUTS_MM:
+        labels, count = ndimage.label(deeper(whole, grid.spacing_mm, cut))
+        if count < 2:
+            continue
+        sizes = np.bincount(labels.ravel())
+        sizes[0] = 0
+        first, second = (int(n) for n in np.argsort(sizes)[::-1][:2])
+        if sizes[second] < _HALF_SHARE * total:
+            continue
+        one, two = _column(labels == first), _column(labels == second)
+        if not min(one, two) < middle < max(one, two):
+            continue
+        right, left = (first, second) if one < two else (second, first)
+        return _grown_back(labels == right, labels == left, whole)
+    right_half = whole.copy()
+    right_half[..., middle:] = False
+    return right_half, whole & ~right_half
+
+
+def _grown_back(right: Mask, left: Mask, whole: Mask) -> tuple[Mask, Mask]:
+    """Both grown inside `whole`, layer by layer in turn, until nothing is left to reach."""
+    right, left = right.copy(), left.copy()
+    while True:
+        new_right = ndimage.binary_dilation(right, mask=whole & ~left) | right
+        new_left = ndimage.binary_dilation(left, mask=whole & ~new_right) | left
+        if np.array_equal(new_right, right) and np.array_equal(new_left, left):
+            return new_right, new_left
+        right, left = new_right, new_left
+
+
+def _filled(grid: CoarseGrid, right: Mask, left: Mask, allowed: Mask) -> tuple[Mask, Mask]:
+    """Holes, vessels, the hilum, and what sits on the chest wall go into the lungs; never from one into the other."""
+    filled_right = _filled_one(grid, right, allowed & ~left)
+    filled_left = _filled_one(grid, left, allowed & ~filled_right)
+    return filled_right, filled_left
+
+
+def _filled_one(grid: CoarseGrid, lung: Mask, allowed: Mask) -> Mask:
+    box = box_of(lung, (8, 8, 8))
+    if box is None:
+        return lung
+    part, inside = lung[box], allowed[box]
+    small = closed(part, grid.spacing_mm, _CLOSE_MM)
+    small = ndimage.binary_fill_holes(small) & inside | part
+    out = np.zeros_like(lung)
+    out[box] = small | _on_the_wall(grid, small) & inside
+    return out
+
+
+def _on_the_wall(grid: CoarseGrid, lung: Mask) -> Mask:
+    """Compact things that a larger ball adds where the lung is rounded: nodules on the pleura, not ribs or heart."""
+    larger = closed(lung, grid.spacing_mm, _WALL_CLOSE_MM) & ~lung
+    return opened(larger, grid.spacing_mm, _THICK_MM / 2) if larger.any() else larger
