@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from overread.domain.ids import uuid7
 from overread.domain.modality import Modality, modality_of
 from overread.domain.priority import Level, higher
 from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, StoredInstance, TenantId
+from overread.render.outlines import SliceOutline
 from overread.services.ports import Database, EventSource, ObjectStore
 from overread.services.values import (
     AnalysisFilter,
@@ -27,7 +28,9 @@ from overread.services.values import (
     Created,
     Event,
     Filed,
+    OutlinedSegment,
     Rejection,
+    SlicePlace,
     StudyRow,
     UserRow,
     WaitingStudy,
@@ -54,6 +57,7 @@ class TenantState:
     studies: dict[UUID, StudyRow] = field(default_factory=dict)
     instances: dict[str, StoredInstance] = field(default_factory=dict)
     analyses: dict[UUID, AnalysisRow] = field(default_factory=dict)
+    outlines: dict[UUID, tuple[SliceOutline, ...]] = field(default_factory=dict)
     users: dict[str, UserRow] = field(default_factory=dict)
     audit: list[tuple[str, str, UUID | None, dict[str, Any]]] = field(default_factory=list)
     jobs: list[tuple[str, dict[str, str], int]] = field(default_factory=list)
@@ -363,6 +367,9 @@ class FakeAnalyses:
     def attach_sr(self, analysis_id: UUID, object_key: str) -> None:
         self._change(analysis_id, sr_object_key=object_key)
 
+    def attach_seg(self, analysis_id: UUID, object_key: str) -> None:
+        self._change(analysis_id, seg_object_key=object_key)
+
     def typical_seconds(self, modality: Modality | None, default: float) -> float:
         times = sorted(
             a.processing_ms / 1000
@@ -391,6 +398,45 @@ def _matches(row: AnalysisRow, flt: AnalysisFilter) -> bool:
         and (flt.date_to is None or row.requested_at <= flt.date_to)
         and (flt.text is None or flt.text.lower() in text)
         and (flt.with_superseded or not row.superseded)
+    )
+
+
+class FakeOutlines:
+    def __init__(self, state: TenantState) -> None:
+        self._state = state
+
+    def save(self, analysis_id: UUID, outlines: Iterable[SliceOutline]) -> None:
+        assert analysis_id not in self._state.outlines
+        self._state.outlines[analysis_id] = tuple(outlines)
+
+    def for_instance(self, analysis_id: UUID, sop_instance_uid: str, frame: int) -> tuple[SliceOutline, ...]:
+        kept = self._state.outlines.get(analysis_id, ())
+        return tuple(o for o in kept if (o.sop_instance_uid, o.frame_number) == (sop_instance_uid, frame))
+
+    def summary(self, analysis_id: UUID) -> tuple[OutlinedSegment, ...]:
+        found: dict[int, list[SliceOutline]] = {}
+        for outline in sorted(self._state.outlines.get(analysis_id, ()), key=lambda o: o.slice_index):
+            found.setdefault(outline.segment_number, []).append(outline)
+        return tuple(
+            OutlinedSegment(
+                number=number,
+                key=slices[0].key,
+                name=slices[0].name,
+                finding_id=slices[0].finding_id,
+                slice_count=len(slices),
+                first=_place(slices[0]),
+                last=_place(slices[-1]),
+                largest=_place(max(slices, key=lambda o: o.area_px)),
+            )
+            for number, slices in sorted(found.items())
+        )
+
+
+def _place(outline: SliceOutline) -> SlicePlace:
+    return SlicePlace(
+        sop_instance_uid=outline.sop_instance_uid,
+        frame_number=outline.frame_number,
+        slice_index=outline.slice_index,
     )
 
 
@@ -438,6 +484,7 @@ class FakeUnit:
         self._before = TenantState(**{k: copy.copy(v) for k, v in vars(state).items()})
         self.studies = FakeStudies(state)
         self.analyses = FakeAnalyses(state)
+        self.outlines = FakeOutlines(state)
         self.jobs = FakeJobs(state)
         self.audit = FakeAudit(state)
         self.users = FakeUsers(state)

@@ -5,9 +5,10 @@ from overread.api.events import router as _events
 from overread.api.health import router as _health
 from overread.api.images import router as _images
 from overread.api.login import router as _login
+from overread.api.outlines import router as _outlines
 from overread.api.studies import router as _studies
 from overread.api.uploads import router as _uploads
 
-ROUTERS = (_login, _analyses, _uploads, _studies, _images, _events, _health)
+ROUTERS = (_login, _analyses, _outlines, _uploads, _studies, _images, _events, _health)
 
 __all__ = ["ROUTERS"]

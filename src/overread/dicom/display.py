@@ -17,6 +17,7 @@ from overread.dicom.lut import Floats, LookupTable, read_table
 from overread.dicom.rules import PixelRules
 from overread.domain.errors import UnsupportedPixels
 from overread.domain.image import FloatImage, GreyImage, cast_pixels
+from overread.services.values import DisplayWindow
 
 Transform = Callable[[Floats], Floats]
 
@@ -32,32 +33,42 @@ _SLOPE, _INTERCEPT = 0x00281053, 0x00281052
 _LUT_DESCRIPTOR, _LUT_DATA = 0x00283002, 0x00283006
 
 
-def to_grey(stored: NDArray[Any], rules: PixelRules, a: Attributes, name: str) -> GreyImage:
-    """Stored values of one frame as a display would show them: 0..1, bright = dense.
+def to_grey(
+    stored: NDArray[Any],
+    rules: PixelRules,
+    a: Attributes,
+    name: str,
+    *,
+    frame: int = 0,
+    chosen: DisplayWindow | None = None,
+) -> GreyImage:
+    """Stored values of one frame (from 0) as a display would show them: 0..1, bright = dense.
 
     Modality LUT before rescale; VOI LUT before the first window (LINEAR, LINEAR_EXACT, SIGMOID; one that leaves nothing
     to see is taken for a mistake). Without either, values of up to 8 bits stand as they are and deeper ones are
     stretched over `PERCENTILES`. MONOCHROME1 and a PresentationLUTShape (2050,0020) of INVERSE both say that low values
     are bright: one inversion, not two. Padding (0028,0120) is black. Raises `UnsupportedPixels` for a constant image.
+
+    A `chosen` window, in units, takes the place of the file's, whatever it leaves to see; it says nothing to colour.
     """
     if rules.photometric == "PALETTE COLOR" and rules.samples == 1:
         pixels, was_colour = _from_palette(stored, rules, a, name)
     elif rules.samples == 3:
         pixels, was_colour = _from_channels(stored, rules)
     else:
-        pixels, was_colour = _from_grey(stored, rules, a), False
-    if pixels.min() == pixels.max():
+        pixels, was_colour = _from_grey(stored, rules, a, frame, chosen), False
+    if chosen is None and pixels.min() == pixels.max():
         raise UnsupportedPixels(
             f"{name} shows nothing: all its pixels are the same.",
             remedy="Check the detector and send the original image.",
             file=name,
         )
-    return GreyImage(pixels=pixels, spacing_mm=_spacing(a), was_colour=was_colour)
+    return GreyImage(pixels=pixels, spacing_mm=_spacing(a, frame), was_colour=was_colour)
 
 
-def _spacing(a: Attributes) -> tuple[float, float] | None:
-    """The first frame's PixelMeasuresSequence, PixelSpacing, ImagerPixelSpacing, NominalScannedPixelSpacing."""
-    measures = _functional_group(a, 0x00289110)
+def _spacing(a: Attributes, frame: int) -> tuple[float, float] | None:
+    """The frame's PixelMeasuresSequence, PixelSpacing, ImagerPixelSpacing, NominalScannedPixelSpacing."""
+    measures = _functional_group(a, 0x00289110, frame)
     candidates = [measures.numbers(0x00280030, b"DS")] if measures else []
     candidates += [a.numbers(tag, b"DS") for tag in (0x00280030, 0x00181164, 0x00182010)]
     for values in candidates:
@@ -66,10 +77,10 @@ def _spacing(a: Attributes) -> tuple[float, float] | None:
     return None
 
 
-def _functional_group(a: Attributes, tag: int) -> Attributes | None:
-    """An item of an enhanced image's functional groups: the first frame's own, else the shared one."""
-    for groups in (_PER_FRAME_GROUPS, _SHARED_GROUPS):
-        for item in a.items(groups):
+def _functional_group(a: Attributes, tag: int, frame: int) -> Attributes | None:
+    """An item of an enhanced image's functional groups: the frame's own, else the shared one."""
+    for items in (a.items(_PER_FRAME_GROUPS, frame + 1)[frame:], a.items(_SHARED_GROUPS)):
+        for item in items:
             for found in item.items(tag):
                 return found
     return None
@@ -78,7 +89,9 @@ def _functional_group(a: Attributes, tag: int) -> Attributes | None:
 # --- grey --------------------------------------------------------------------------------------------------
 
 
-def _from_grey(stored: NDArray[Any], rules: PixelRules, a: Attributes) -> FloatImage:
+def _from_grey(
+    stored: NDArray[Any], rules: PixelRules, a: Attributes, frame: int, chosen: DisplayWindow | None
+) -> FloatImage:
     tabled = stored.dtype.itemsize <= 2
     if tabled:
         codes = stored.view(f"u{stored.dtype.itemsize}")
@@ -87,10 +100,10 @@ def _from_grey(stored: NDArray[Any], rules: PixelRules, a: Attributes) -> FloatI
         codes = stored
         values = stored.astype(np.float64)
     padded = _padding(values, rules, a)
-    modality = _modality(rules, a)
+    modality = _modality(rules, a, frame)
     units = modality(values) if modality else values
     inverted = rules.photometric == "MONOCHROME1" or a.text(0x20500020).upper() == "INVERSE"
-    voi = _voi(units, a)
+    voi = window(chosen.center, chosen.width) if chosen else _voi(units, a, frame)
     while True:
         if voi is not None:
             shown = voi(units)
@@ -103,7 +116,7 @@ def _from_grey(stored: NDArray[Any], rules: PixelRules, a: Attributes) -> FloatI
         shown = np.clip(1 - shown if inverted else shown, 0, 1)
         shown[padded] = 0
         pixels = cast_pixels(shown.astype(np.float32)[codes] if tabled else shown)
-        if voi is None or pixels.min() < pixels.max():
+        if voi is None or chosen is not None or pixels.min() < pixels.max():
             return pixels
         voi = None
 
@@ -123,13 +136,13 @@ def _padding(values: Floats, rules: PixelRules, a: Attributes) -> NDArray[np.boo
     return (values >= min(bounds)) & (values <= max(bounds))
 
 
-def _modality(rules: PixelRules, a: Attributes) -> Transform | None:
+def _modality(rules: PixelRules, a: Attributes, frame: int) -> Transform | None:
     """Stored values to units (HU, optical density); None where they are the same."""
     for item in a.items(0x00283000):
         table = read_table(item, _LUT_DESCRIPTOR, _LUT_DATA, signed=rules.signed)
         if table is not None:
             return table
-    source = _functional_group(a, 0x00289145) or a
+    source = _functional_group(a, 0x00289145, frame) or a
     slope, intercept = source.number(_SLOPE), source.number(_INTERCEPT) or 0.0
     # A slope of 0 would make every image black; it is a template that nobody filled in.
     slope = 1.0 if slope is None or slope == 0 else slope
@@ -138,14 +151,14 @@ def _modality(rules: PixelRules, a: Attributes) -> Transform | None:
     return lambda values: values * slope + intercept
 
 
-def _voi(units: Floats, a: Attributes) -> Transform | None:
+def _voi(units: Floats, a: Attributes, frame: int) -> Transform | None:
     """Units to 0..1: the first VOI LUT, else the first window; None if there is none that can be used."""
     for item in a.items(0x00283010):
         signed = item.vr(_LUT_DESCRIPTOR) == b"SS" or bool(units.min() < 0)
         table = read_table(item, _LUT_DESCRIPTOR, _LUT_DATA, signed=signed)
         if table is not None:
             return _normalised(table)
-    source = _functional_group(a, 0x00289132) or a
+    source = _functional_group(a, 0x00289132, frame) or a
     center, width = source.number(_CENTER), source.number(_WIDTH)
     if center is None or width is None or width <= 0 or max(abs(center), width) > 1e9:
         return None

@@ -1,4 +1,4 @@
-"""Decoding: from the bytes of PixelData (7FE0,0010) to the stored values of the first frame.
+"""Decoding: from the bytes of PixelData (7FE0,0010) to the stored values of one frame.
 
 What one sees of them is `display`'s. Native pixels are read in place; compressed ones go through pydicom's decoders
 (openjpeg, CharLS, GDCM, Pillow) in a process of their own (`decoder`), after their own header was held against Rows and
@@ -25,6 +25,7 @@ from overread.dicom.quiet import quiet
 from overread.dicom.rules import PixelRules, read_rules
 from overread.dicom.scan import PIXEL_DATA, ScannedFile
 from overread.domain.errors import (
+    FrameNotFound,
     NoPixelData,
     PixelDataMismatch,
     TooLarge,
@@ -32,6 +33,7 @@ from overread.domain.errors import (
     UnsupportedTransferSyntax,
 )
 from overread.domain.image import GreyImage
+from overread.services.values import DisplayWindow
 
 #: One decoded frame as stored: 16 bits of 11,500 x 11,500 pixels. A mammogram takes 25 MB, a film scan 40 MB.
 MAX_FRAME_BYTES = 256 << 20
@@ -44,11 +46,13 @@ _COMPRESSED = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80,
 _SEND_AGAIN = "Export or send it again from its source."
 
 
-def first_frame(file: ScannedFile, a: Attributes, frames: int) -> GreyImage:
-    """The first frame, decoded and shown (see `display.to_grey`).
+def frame_image(
+    file: ScannedFile, a: Attributes, frames: int, *, frame: int = 0, window: DisplayWindow | None = None
+) -> GreyImage:
+    """One of `frames` frames, from 0, decoded and shown (see `display.to_grey`).
 
     Raises `NoPixelData`, `PixelDataMismatch` (too short, or more than one row too long), `UnsupportedTransferSyntax`,
-    `UnsupportedPixels` (float, smaller than 16 pixels, constant, odd bit depths) and `TooLarge`.
+    `UnsupportedPixels` (float, smaller than 16 pixels, constant, odd bit depths), `TooLarge` and `FrameNotFound`.
 
     Float pixels (FloatPixelData (7FE0,0008), DoubleFloatPixelData) are refused: they belong to parametric maps, which
     are computed from images and are none that a scanner made.
@@ -65,13 +69,17 @@ def first_frame(file: ScannedFile, a: Attributes, frames: int) -> GreyImage:
             remedy="Send the images that it was computed from.",
             file=file.name,
         )
+    if not 0 <= frame < frames:
+        raise FrameNotFound(
+            f"{file.name} has {frames} frame(s); there is no frame {frame + 1}.", parameter="frame", file=file.name
+        )
     rules = read_rules(file, a, frames)
     if file.transfer_syntax_uid in _NATIVE or (file.transfer_syntax_uid in _COMPRESSED and not _encapsulated(file)):
         # The second: archives that decompressed an image and left the transfer syntax as it was.
-        stored = _native(file, a, rules)
+        stored = _native(file, a, rules, frame)
     else:
-        stored, rules = _compressed(file, rules)
-    return to_grey(stored, rules, a, file.name)
+        stored, rules = _compressed(file, rules, frame)
+    return to_grey(stored, rules, a, file.name, frame=frame, chosen=window)
 
 
 def _check_size(file: ScannedFile, rules: PixelRules) -> None:
@@ -90,8 +98,8 @@ def _encapsulated(file: ScannedFile) -> bool:
     return bytes(file.body[start : start + 4]) == b"\xfe\xff\x00\xe0"
 
 
-def _native(file: ScannedFile, a: Attributes, rules: PixelRules) -> NDArray[Any]:
-    """The first frame as (rows, columns) or (rows, columns, samples), without unused bits."""
+def _native(file: ScannedFile, a: Attributes, rules: PixelRules, frame: int) -> NDArray[Any]:
+    """A frame as (rows, columns) or (rows, columns, samples), without unused bits."""
     value = a.view(PIXEL_DATA)
     expected = (rules.frame_bits * rules.frames + 7) // 8
     row_bytes = max(rules.frame_bits // rules.rows // 8, 1)
@@ -106,18 +114,23 @@ def _native(file: ScannedFile, a: Attributes, rules: PixelRules) -> NDArray[Any]
         )
     _check_size(file, rules)
     shape = (rules.rows, rules.columns)
+    begin = rules.frame_bits * frame
     if rules.bits_allocated == 1:
-        bits = np.frombuffer(value[: (rules.frame_bits + 7) // 8], np.uint8)
-        return np.unpackbits(bits, bitorder="little")[: rules.rows * rules.columns].reshape(shape)
+        # Frames follow each other without a gap (PS3.5 8.1.1), so one may begin within a byte.
+        bits = np.frombuffer(value[begin // 8 : (begin + rules.frame_bits + 7) // 8], np.uint8)
+        flat_bits = np.unpackbits(bits, bitorder="little")[begin % 8 :]
+        return flat_bits[: rules.rows * rules.columns].reshape(shape)
+    begin //= 8
     order = ">" if file.transfer_syntax_uid == _BIG_ENDIAN else "<"
     count = rules.frame_bits // rules.bits_allocated
     if rules.bits_allocated == 8 and order == ">" and file.elements[PIXEL_DATA][0] == b"OW":
         # Bytes in big-endian words lie in swapped pairs.
-        swapped = np.frombuffer(value[: (count + 1) // 2 * 2], np.uint8).reshape(-1, 2)[:, ::-1].ravel()
-        flat: NDArray[Any] = swapped[:count]
+        end = begin + count
+        pairs = np.frombuffer(value[begin - begin % 2 : end + end % 2], np.uint8).reshape(-1, 2)
+        flat: NDArray[Any] = pairs[:, ::-1].ravel()[begin % 2 :][:count]
     else:
         dtype = np.dtype(f"{order}u{rules.bits_allocated // 8}")
-        flat = np.frombuffer(value[: count * dtype.itemsize], dtype)
+        flat = np.frombuffer(value[begin : begin + count * dtype.itemsize], dtype)
     flat = without_unused_bits(flat, rules)
     if rules.samples == 1:
         return flat.reshape(shape)
@@ -149,21 +162,21 @@ def without_unused_bits(values: NDArray[Any], rules: PixelRules) -> NDArray[Any]
     return unsigned
 
 
-def _compressed(file: ScannedFile, rules: PixelRules) -> tuple[NDArray[Any], PixelRules]:
-    """The first frame of encapsulated pixels, colour as RGB."""
+def _compressed(file: ScannedFile, rules: PixelRules, number: int) -> tuple[NDArray[Any], PixelRules]:
+    """A frame of encapsulated pixels, colour as RGB."""
     _check_size(file, rules)
     if file.transfer_syntax_uid not in _COMPRESSED:
         raise _unsupported(file)
-    # From where they lie: a cine of 300 MB is not copied for its first frame.
+    # From where they lie: a cine of 300 MB is not copied for one frame.
     stream = io.BytesIO(file.body)
     stream.seek(file.elements[PIXEL_DATA][1])
     try:
         with quiet:
-            frame = get_frame(stream, 0, number_of_frames=rules.frames)
+            frame = get_frame(stream, number, number_of_frames=rules.frames)
     except (ValueError, LookupError, RuntimeError, EOFError, struct.error) as error:
         raise _damaged(file, str(error)) from error
     if not frame:
-        raise _damaged(file, "the first frame is empty")
+        raise _damaged(file, f"frame {number + 1} is empty")
     size = frame_size(frame)
     if size is not None and size != (rules.rows, rules.columns):
         raise PixelDataMismatch(

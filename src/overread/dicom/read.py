@@ -13,13 +13,14 @@ from uuid import UUID
 from pydicom._uid_dict import UID_dictionary
 
 from overread.dicom.attributes import Attributes
-from overread.dicom.pixels import first_frame
+from overread.dicom.pixels import frame_image
 from overread.dicom.scan import ScannedFile, meta_text, scan
 from overread.domain.errors import InvalidDicom
 from overread.domain.ids import uid_from_uuid
 from overread.domain.image import ImageHeader, ImageInstance
 from overread.domain.modality import NON_IMAGE
 from overread.domain.study import InstanceRecord
+from overread.services.values import DisplayWindow
 
 _SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 _MODALITY, _PATIENT_ID, _IMAGE_TYPE = 0x00080060, 0x00100020, 0x00080008
@@ -55,9 +56,11 @@ class PydicomParser:
         """See `index`."""
         return index(data, name=name)
 
-    def image(self, data: bytes | memoryview, *, name: str) -> ImageInstance:
+    def image(
+        self, data: bytes | memoryview, *, name: str, frame: int = 1, window: DisplayWindow | None = None
+    ) -> ImageInstance:
         """See `image`."""
-        return image(data, name=name)
+        return image(data, name=name, frame=frame, window=window)
 
 
 def index(data: bytes | memoryview, *, name: str) -> InstanceRecord:
@@ -116,16 +119,19 @@ def index(data: bytes | memoryview, *, name: str) -> InstanceRecord:
     )
 
 
-def image(data: bytes | memoryview, *, name: str) -> ImageInstance:
-    """Header and decoded first frame, as a person would see it on a display.
+def image(data: bytes | memoryview, *, name: str, frame: int = 1, window: DisplayWindow | None = None) -> ImageInstance:
+    """Header and a decoded frame (from 1), as a person would see it on a display.
 
-    Raises what `index` raises, and `NoPixelData`, `PixelDataMismatch`, `UnsupportedTransferSyntax`, `UnsupportedPixels`
-    and `TooLarge` as `pixels.first_frame` says.
+    `window`, in units of the modality LUT (HU), takes the place of the file's own.
+
+    Raises what `index` raises, and `NoPixelData`, `PixelDataMismatch`, `UnsupportedTransferSyntax`,
+    `UnsupportedPixels`, `TooLarge` and `FrameNotFound` as `pixels.frame_image` says.
     """
     file = scan(data, name)
     a = Attributes(file)
     header = _header(file, a)
-    return ImageInstance(header=header, image=first_frame(file, a, header.number_of_frames))
+    shown = frame_image(file, a, header.number_of_frames, frame=frame - 1, window=window)
+    return ImageInstance(header=header, image=shown)
 
 
 def _header(file: ScannedFile, a: Attributes) -> ImageHeader:

@@ -134,6 +134,12 @@ class NotFound(OverreadError):
     code = "NOT_FOUND"
 
 
+class FrameNotFound(NotFound):
+    """The instance is there, and has not as many frames."""
+
+    code = "FRAME_NOT_FOUND"
+
+
 class Conflict(OverreadError):
     """The state does not allow it: cancelling a completed analysis, retrying one that runs."""
 
@@ -167,6 +173,12 @@ class ModelOutOfMemory(InferenceError):
 class ModelTimeout(InferenceError):
     code = "PROCESSING_TIMEOUT"
     transient = True
+
+
+class NoSegmentation(OverreadError):
+    """No DICOM SEG can be written that would lie where the images lie; the outlines and findings are there."""
+
+    code = "NO_SEGMENTATION"
 
 
 class InvalidPackage(OverreadError):

@@ -27,12 +27,20 @@ from overread.http.wire import (
     Measurement,
     ModelInfo,
     NotAssessed,
+    Outline,
+    OutlinedSegment,
+    OutlineSummary,
     Problem,
     QualityAssessment,
     QualityIssue,
+    SliceOutlines,
+    SlicePlace,
     Triage,
 )
+from overread.render.outlines import SliceOutline
 from overread.services.values import AnalysisRow
+from overread.services.values import OutlinedSegment as SegmentRow
+from overread.services.values import SlicePlace as PlaceRow
 
 _T = TypeVar("_T")
 
@@ -162,6 +170,7 @@ def _measurement(measurement: DomainMeasurement, analysis_id: UUID) -> Measureme
         value=measurement.value,
         unit=measurement.unit,
         method=measurement.method,
+        metadata=dict(measurement.metadata) or None,
     )
 
 
@@ -191,6 +200,54 @@ def _maybe(make: Callable[[Any], _T], value: object | None) -> _T | None:
 
 def _name(key: str) -> str:
     return catalogue.entry(key).name if catalogue.is_known(key) else key
+
+
+def segments_of(analysis_id: UUID, segments: Sequence[SegmentRow]) -> OutlineSummary:
+    """What an analysis outlined, and the slices to look at."""
+    return OutlineSummary(
+        analysis_id=analysis_id,
+        segments=[
+            OutlinedSegment(
+                segment_number=segment.number,
+                key=segment.key,
+                name=segment.name,
+                finding_id=segment.finding_id,
+                slice_count=segment.slice_count,
+                first=_place(segment.first),
+                last=_place(segment.last),
+                largest=_place(segment.largest),
+            )
+            for segment in segments
+        ],
+    )
+
+
+def _place(place: PlaceRow) -> SlicePlace:
+    return SlicePlace(
+        sop_instance_uid=place.sop_instance_uid, frame=place.frame_number, slice_number=place.slice_index + 1
+    )
+
+
+def outlines_on_slice(
+    analysis_id: UUID, sop_instance_uid: str, frame: int, found: Sequence[SliceOutline]
+) -> SliceOutlines:
+    """The polygons on one slice; none where nothing is outlined."""
+    return SliceOutlines(
+        analysis_id=analysis_id,
+        sop_instance_uid=sop_instance_uid,
+        frame=frame,
+        outlines=[
+            Outline(
+                segment_number=o.segment_number,
+                key=o.key,
+                name=o.name,
+                finding_id=o.finding_id,
+                slice_number=o.slice_index + 1,
+                rings=[list(ring) for ring in o.rings],
+            )
+            for o in found
+        ],
+    )
 
 
 def scores_of(values: Mapping[str, float]) -> dict[str, float]:

@@ -214,6 +214,61 @@ class ImageScores(WireModel):
     scores: dict[str, float]
 
 
+class SlicePlace(WireModel):
+    """A slice: where it lies in the files and in the sorted series. (Ours.)"""
+
+    sop_instance_uid: str
+    #: Frame of the instance, from 1.
+    frame: int
+    #: From 1 in the sorted series.
+    slice_number: int
+
+
+class OutlinedSegment(WireModel):
+    """A segment (a lung, a nodule) whose outline can be drawn. (Ours.)"""
+
+    #: From 1, as in the DICOM SEG.
+    segment_number: int
+    #: "lung_right", ..., or the finding type of a lesion.
+    key: str
+    name: str
+    finding_id: UUID | None = _absent()
+    slice_count: int
+    first: SlicePlace
+    last: SlicePlace
+    #: Where its outline encloses most.
+    largest: SlicePlace
+
+
+class OutlineSummary(WireModel):
+    """What an analysis outlined, without polygons. (Ours.)"""
+
+    analysis_id: UUID
+    segments: list[OutlinedSegment]
+
+
+class Outline(WireModel):
+    """A segment on one slice. (Ours.)"""
+
+    segment_number: int
+    key: str
+    name: str
+    finding_id: UUID | None = _absent()
+    slice_number: int
+    #: Polygons of [x, y] in pixels of the stored slice, whole numbers at pixel centres. The last point joins the first.
+    #: Holes are rings too: fill with the even-odd rule.
+    rings: list[list[tuple[float, float]]]
+
+
+class SliceOutlines(WireModel):
+    """All that is outlined on one slice. (Ours.)"""
+
+    analysis_id: UUID
+    sop_instance_uid: str
+    frame: int
+    outlines: list[Outline]
+
+
 class AnalysisResult(WireModel):
     """The specification's `AnalysisResult`; from `patientId` on ours."""
 

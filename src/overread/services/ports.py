@@ -5,7 +5,7 @@ Every method that touches data works for one tenant: a `UnitOfWork` is one trans
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
@@ -17,13 +17,17 @@ from overread.domain.image import ImageInstance
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.study import InstanceRecord, Sender, StoredInstance, TenantId
+from overread.render.outlines import SliceOutline
 from overread.services.values import (
     AnalysisFilter,
     AnalysisRow,
     Created,
+    DisplayWindow,
     Event,
     Filed,
+    OutlinedSegment,
     Rejection,
+    SegRequest,
     SrRequest,
     StudyRow,
     UserRow,
@@ -52,8 +56,11 @@ class DicomParser(Protocol):
         """What the index keeps. `name` is the file's, for messages. Raises `InvalidDicom`."""
         ...
 
-    def image(self, data: bytes, *, name: str) -> ImageInstance:
-        """Header and decoded first frame. Raises `InvalidDicom` and its subclasses."""
+    def image(self, data: bytes, *, name: str, frame: int = 1, window: DisplayWindow | None = None) -> ImageInstance:
+        """Header and a decoded frame (from 1), shown with `window`, in units of the modality, or as the file says.
+
+        Raises `InvalidDicom` and its subclasses; `FrameNotFound` if there is no such frame.
+        """
         ...
 
 
@@ -62,6 +69,14 @@ class SrWriter(Protocol):
 
     def write(self, report: SrRequest) -> bytes:
         """A TID 1500 Comprehensive 3D SR as a DICOM file."""
+        ...
+
+
+class SegWriter(Protocol):
+    """`overread.dicom.seg`."""
+
+    def write(self, request: SegRequest) -> bytes:
+        """A binary SEG as a DICOM file. Raises `NoSegmentation` where none can be made that is right."""
         ...
 
 
@@ -160,6 +175,10 @@ class AnalysisRepository(Protocol):
 
     def attach_sr(self, analysis_id: UUID, object_key: str) -> None: ...
 
+    def attach_seg(self, analysis_id: UUID, object_key: str) -> None:
+        """Where the SEG of this analysis lies; call it in the transaction of `complete`, after the object is put."""
+        ...
+
     def unfinished(self) -> tuple[AnalysisRow, ...]:
         """Pending and processing ones, oldest first, without results."""
         ...
@@ -170,6 +189,22 @@ class AnalysisRepository(Protocol):
 
     def waiting_before(self, queue_priority: Level) -> int:
         """How many pending or running analyses would run before a new one of this priority."""
+        ...
+
+
+class OutlineRepository(Protocol):
+    """Where the segments of an analysis lie on the slices: what the study page draws."""
+
+    def save(self, analysis_id: UUID, outlines: Iterable[SliceOutline]) -> None:
+        """Keep them; once for an analysis, in the transaction of `complete`."""
+        ...
+
+    def for_instance(self, analysis_id: UUID, sop_instance_uid: str, frame: int) -> tuple[SliceOutline, ...]:
+        """Those on one slice, by segment number. `frame` is from 1."""
+        ...
+
+    def summary(self, analysis_id: UUID) -> tuple[OutlinedSegment, ...]:
+        """Every segment once, by number; without polygons."""
         ...
 
 
@@ -208,6 +243,9 @@ class UnitOfWork(Protocol):
 
     @property
     def analyses(self) -> AnalysisRepository: ...
+
+    @property
+    def outlines(self) -> OutlineRepository: ...
 
     @property
     def jobs(self) -> JobQueue: ...

@@ -8,9 +8,12 @@ from datetime import datetime
 from uuid import UUID
 
 from overread.domain.analysis import AnalysisOutcome, AnalysisStatus
+from overread.domain.evidence import ModelIdentity
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
+from overread.domain.segment import Segment
 from overread.domain.study import ReceiveOutcome, Sender, TenantId
+from overread.domain.volume import Volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,72 @@ class SrRequest:
     completed_at: datetime
     #: Each finding's tracking UID (112040, DCM), by finding id: stable over revisions.
     tracking_uids: Mapping[UUID, str]
+    #: The SEG of the analysis, if one was written: measurements of its segments then refer to it.
+    segmentation: SegReference | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegReference:
+    """A SEG as the SR refers to it."""
+
+    sop_instance_uid: str
+    #: The segment (from 1) that outlines a finding, by finding id.
+    segments: Mapping[UUID, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SegRequest:
+    """What a SEG is made of."""
+
+    analysis_id: UUID
+    #: Numbered from 1 in this order.
+    segments: Sequence[Segment]
+    #: The volume as `dicom.series` read it (slices along axis 0): the SEG has the slices of the files.
+    stored: Volume
+    #: One image file of the volume: patient, study and SOP class are taken from it.
+    evidence: bytes
+    #: Who outlined.
+    model: ModelIdentity
+    sop_instance_uid: str
+    series_instance_uid: str
+    completed_at: datetime
+    #: Tracking UID of each finding that a segment outlines; the SR says the same.
+    tracking_uids: Mapping[UUID, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisplayWindow:
+    """What of the units (HU) is shown: black at center - width / 2, white at center + width / 2."""
+
+    center: float
+    width: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlicePlace:
+    """A slice of the series, where it lies in the files and in the sorted series."""
+
+    sop_instance_uid: str
+    #: Frame in the instance, from 1.
+    frame_number: int
+    #: From 0, as the slices of the volume are sorted.
+    slice_index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutlinedSegment:
+    """A segment whose outlines are kept, and where to look at it."""
+
+    number: int
+    key: str
+    name: str
+    finding_id: UUID | None
+    #: On how many slices it is outlined.
+    slice_count: int
+    first: SlicePlace
+    last: SlicePlace
+    #: Where its outline encloses most.
+    largest: SlicePlace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +153,7 @@ class AnalysisRow:
     attempts: int
     superseded: bool
     sr_object_key: str | None
+    seg_object_key: str | None = None
     #: Proof of the present claim while processing; whoever was claimed away cannot save.
     claim: UUID | None = None
     outcome: AnalysisOutcome | None = None

@@ -23,6 +23,7 @@ from overread.store.queue import TransactionalQueue
 from overread.store.repositories.analyses import Analyses
 from overread.store.repositories.audit import Audit
 from overread.store.repositories.events import Events
+from overread.store.repositories.outlines import Outlines
 from overread.store.repositories.studies import Studies
 from overread.store.repositories.users import Users
 
@@ -112,6 +113,7 @@ class PostgresUnit:
         self._connection = connection
         self.studies = Studies(connection)
         self.analyses = Analyses(connection)
+        self.outlines = Outlines(connection)
         self.jobs = TransactionalQueue(connection)
         self.events = Events(connection)
         self.audit = Audit(connection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 import psycopg
 from psycopg.rows import dict_row
@@ -12,9 +12,10 @@ from psycopg.types.json import Jsonb
 
 from overread.domain.analysis import AnalysisOutcome, AnalysisStatus, Finding
 from overread.domain.errors import Conflict
-from overread.domain.ids import uid_from_uuid, uuid7
+from overread.domain.ids import uuid7
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
+from overread.services.tracking import tracking_uids
 from overread.services.values import AnalysisFilter, AnalysisRow, Created, StudyRow
 from overread.store.codec import to_json
 from overread.store.repositories.rows import ANALYSIS_COLUMNS, STUDY_COLUMNS, analysis_row
@@ -175,6 +176,12 @@ class Analyses:
             "UPDATE image_analyses SET sr_object_key = %s WHERE id = %s", (object_key, analysis_id)
         )
 
+    def attach_seg(self, analysis_id: UUID, object_key: str) -> None:
+        """Where the SEG of this analysis lies."""
+        self._connection.execute(
+            "UPDATE image_analyses SET seg_object_key = %s WHERE id = %s", (object_key, analysis_id)
+        )
+
     def _finish(self, analysis_id: UUID, status: str, now: datetime, code: str | None, message: str | None) -> bool:
         done = self._connection.execute(
             "UPDATE image_analyses SET status = %s, completed_at = %s, error_code = %s, error_message = %s,"
@@ -186,6 +193,7 @@ class Analyses:
     # --- results ---------------------------------------------------------------------------------------------
 
     def _save_beside(self, analysis_id: UUID, study_id: UUID, outcome: AnalysisOutcome) -> None:
+        tracking = tracking_uids(study_id, outcome.findings)
         with self._connection.cursor() as cursor:
             if outcome.findings:
                 cursor.executemany(
@@ -193,17 +201,27 @@ class Analyses:
                     " confidence_score, bounding_box, slice_number, description, sop_instance_uid, details,"
                     " tracking_uid) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)",
                     [
-                        self._finding_values(analysis_id, study_id, position, finding)
+                        self._finding_values(analysis_id, tracking[finding.id], position, finding)
                         for position, finding in enumerate(outcome.findings)
                     ],
                 )
             if outcome.measurements:
                 cursor.executemany(
                     "INSERT INTO analysis_measurements (id, analysis_id, finding_id, measurement_type, value, unit,"
-                    " method) VALUES (%s,%s,%s,%s,%s,%s,%s)",
+                    " method, metadata, position) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s)",
                     [
-                        (m.id, analysis_id, m.finding_id, m.measurement_type, m.value, m.unit, m.method)
-                        for m in outcome.measurements
+                        (
+                            m.id,
+                            analysis_id,
+                            m.finding_id,
+                            m.measurement_type,
+                            m.value,
+                            m.unit,
+                            m.method,
+                            Jsonb(dict(m.metadata)),
+                            position,
+                        )
+                        for position, m in enumerate(outcome.measurements)
                     ],
                 )
             quality = outcome.quality
@@ -222,13 +240,11 @@ class Analyses:
             )
 
     @staticmethod
-    def _finding_values(analysis_id: UUID, study_id: UUID, position: int, finding: Finding) -> tuple[Any, ...]:
+    def _finding_values(analysis_id: UUID, tracking_uid: str, position: int, finding: Finding) -> tuple[Any, ...]:
         details = to_json(finding)
         for name in _FINDING_COLUMNS_ELSEWHERE:
             details.pop(name)
         box = None if finding.bounding_box is None else Jsonb(to_json(finding.bounding_box))
-        # The same finding in the same image keeps its tracking UID over re-analyses (PS3.16 TID 1501).
-        tracking = uid_from_uuid(uuid5(study_id, f"{finding.sop_instance_uid} {finding.finding_type}"))
         return (
             finding.id,
             analysis_id,
@@ -241,7 +257,7 @@ class Analyses:
             finding.description,
             finding.sop_instance_uid,
             Jsonb(details),
-            tracking,
+            tracking_uid,
         )
 
     # --- reading ---------------------------------------------------------------------------------------------
@@ -302,7 +318,7 @@ class Analyses:
         if not ids:
             return [analysis_row(row) for row in rows]
         findings = self._beside("analysis_findings", "position", ids)
-        measurements = self._beside("analysis_measurements", "id", ids)
+        measurements = self._beside("analysis_measurements", "position, id", ids)
         quality = self._beside("quality_assessments", "analysis_id", ids)
         return [
             analysis_row(

@@ -38,7 +38,7 @@ STUDY_COLUMNS = """
 ANALYSIS_COLUMNS = """
     a.id, a.revision, a.modality, a.status, a.priority, a.queue_priority, a.urgency, a.reason, a.requested_by,
     a.requested_at, a.started_at, a.completed_at, a.processing_ms, a.model_version, a.error_code, a.error_message,
-    a.attempts, a.superseded, a.sr_object_key, a.claim, a.outcome
+    a.attempts, a.superseded, a.sr_object_key, a.seg_object_key, a.claim, a.outcome
 """
 
 
@@ -109,6 +109,7 @@ def analysis_row(
         attempts=row["attempts"],
         superseded=row["superseded"],
         sr_object_key=row["sr_object_key"],
+        seg_object_key=row["seg_object_key"],
         claim=row["claim"],
         outcome=outcome,
         tracking_uids=tracking,
@@ -140,6 +141,7 @@ def _measurement(row: Row) -> Measurement:
         unit=row["unit"],
         method=row["method"],
         finding_id=row["finding_id"],
+        metadata=row["metadata"],
     )
 
 
