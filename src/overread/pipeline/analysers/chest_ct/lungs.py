@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from overread.domain.segment import Mask
 from overread.pipeline.analysers.chest_ct.airways import Airways
-from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, box_of, closed, deeper, opened, within
+from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, Floats32, box_of, closed, deeper, opened, within
 
 #: What is taken for air at first, HU: half-way between ordinary lung and soft tissue.
 AERATED_HU = -420.0
@@ -23,6 +23,10 @@ _AIRWAY_WALL_MM = 2.0
 _CLOSE_MM, _WALL_CLOSE_MM = 6.0, 14.0
 #: What the larger ball adds must be at least this thick to be more than the dent of a rib, mm.
 _THICK_MM = 4.0
+#: How far under the hull of both lungs the pleura of the ribs lies, mm; directions in which the hull is looked at.
+_COSTAL_MM, _DIRECTIONS = 16.0, 48
+#: Reach of the hilum around the bronchi that lie so far from the midline, and the ball that rolls there, mm.
+_HILUM_MM, _BESIDE_MM, _HILUM_CLOSE_MM = 14.0, 20.0, 10.0
 #: Erosion that is tried to part lungs that touch, mm.
 _CUTS_MM = (1.5, 2.5, 3.5, 4.5, 6.0, 8.0, 10.0, 13.0)
 #: Share of both lungs that a half must have to be one.
@@ -63,7 +67,7 @@ def find_lungs(grid: CoarseGrid, body: Mask, airways: Airways | None) -> CoarseL
     right, left, touching = _sides(grid, pieces, middle)
     median = float(np.median(grid.hu[right | left]))
     aerated = right | left
-    right, left = _filled(grid, right, left, body & ~tubes)
+    right, left = _filled(grid, right, left, body & ~tubes, _hila(grid, tubes, airways))
     return CoarseLungs(right=right, left=left, aerated=aerated, median_hu=median, touching=touching)
 
 
@@ -165,23 +169,70 @@ def _grown_back(right: Mask, left: Mask, whole: Mask) -> tuple[Mask, Mask]:
         right, left = new_right, new_left
 
 
-def _filled(grid: CoarseGrid, right: Mask, left: Mask, allowed: Mask) -> tuple[Mask, Mask]:
+def _hila(grid: CoarseGrid, tubes: Mask, airways: Airways | None) -> Mask:
+    """Around the bronchi below the trachea and beside the midline, where the great vessels enter the lungs."""
+    bronchi = tubes.copy()
+    if airways is None:
+        return bronchi
+    bronchi[airways.trachea[0] + 1 :] = False
+    beside = round(_BESIDE_MM / grid.spacing_mm[2])
+    middle = round(airways.middle_column)
+    bronchi[..., max(0, middle - beside) : middle + beside + 1] = False
+    return within(bronchi, grid.spacing_mm, _HILUM_MM)
+
+
+def _filled(grid: CoarseGrid, right: Mask, left: Mask, allowed: Mask, hila: Mask) -> tuple[Mask, Mask]:
     """Holes, vessels, the hilum, and what sits on the chest wall go into the lungs; never from one into the other."""
-    filled_right = _filled_one(grid, right, allowed & ~left)
-    filled_left = _filled_one(grid, left, allowed & ~filled_right)
+    costal = _hull_depth(grid, right | left) < _COSTAL_MM
+    filled_right = _filled_one(grid, right, allowed & ~left, costal, hila)
+    filled_left = _filled_one(grid, left, allowed & ~filled_right, costal, hila)
     return filled_right, filled_left
 
 
-def _filled_one(grid: CoarseGrid, lung: Mask, allowed: Mask) -> Mask:
+def _hull_depth(grid: CoarseGrid, lungs: Mask) -> Floats32:
+    """How deep each voxel lies inside the convex hull that both lungs have in its slice, mm; below 0 outside.
+
+    Small near ribs and pleura, large at the hilum.
+    """
+    row, column = (
+        np.arange(size, dtype=np.float32) * np.float32(mm)
+        for size, mm in zip(lungs.shape[1:], grid.spacing_mm[1:], strict=True)
+    )
+    depth = np.full(lungs.shape, -1.0, np.float32)
+    angles = np.linspace(0, 2 * np.pi, _DIRECTIONS, endpoint=False)
+    for index in np.flatnonzero(lungs.any(axis=(1, 2))):
+        rows, columns = np.nonzero(lungs[index])
+        plane = np.full(lungs.shape[1:], np.inf, np.float32)
+        for down, across in zip(np.sin(angles).astype(np.float32), np.cos(angles).astype(np.float32), strict=True):
+            reach = (row[rows] * down + column[columns] * across).max()
+            np.minimum(plane, reach - (row[:, None] * down + column[None] * across), out=plane)
+        depth[index] = plane
+    return depth
+
+
+def _filled_one(grid: CoarseGrid, lung: Mask, allowed: Mask, costal: Mask, hila: Mask) -> Mask:
     box = box_of(lung, (8, 8, 8))
     if box is None:
         return lung
     part, inside = lung[box], allowed[box]
     small = closed(part, grid.spacing_mm, _CLOSE_MM)
     small = ndimage.binary_fill_holes(small) & inside | part
+    small |= _in_the_hilum(grid, small, hila[box]) & inside
     out = np.zeros_like(lung)
-    out[box] = small | _on_the_wall(grid, small) & inside
+    out[box] = small | (_on_the_wall(grid, small) & inside & costal[box])
     return out
+
+
+def _in_the_hilum(grid: CoarseGrid, lung: Mask, hila: Mask) -> Mask:
+    """Vessels beside the bronchi that are too thick for the small ball, and what they close in within a slice."""
+    if not hila.any():
+        return hila
+    filled = lung | (closed(lung, grid.spacing_mm, _HILUM_CLOSE_MM) & hila)
+    labels, count = ndimage.label(ndimage.binary_fill_holes(filled, _PLANE) & ~filled, structure=_PLANE)
+    near = np.zeros(count + 1, np.bool_)
+    near[np.unique(labels[hila])] = True
+    near[0] = False
+    return np.asarray(filled & ~lung | near[labels])
 
 
 def _on_the_wall(grid: CoarseGrid, lung: Mask) -> Mask:
