@@ -73,6 +73,7 @@ class SegmentationService:
                     model=model,
                     sop_instance_uid=seg_uid(analysis_id, self.uid_root),
                     series_instance_uid=uid_from_uuid(uuid5(analysis_id, "seg series"), self.uid_root),
+                    dimension_uid=uid_from_uuid(uuid5(analysis_id, "seg dimensions"), self.uid_root),
                     completed_at=now,
                     tracking_uids=tracking_uids(study_id, findings),
                 )

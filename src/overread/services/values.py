@@ -57,6 +57,8 @@ class SegRequest:
     model: ModelIdentity
     sop_instance_uid: str
     series_instance_uid: str
+    #: DimensionOrganizationUID (0020,9164).
+    dimension_uid: str
     completed_at: datetime
     #: Tracking UID of each finding that a segment outlines; the SR says the same.
     tracking_uids: Mapping[UUID, str]
