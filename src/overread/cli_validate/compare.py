@@ -48,7 +48,8 @@ def comparison(dataset: Dataset, a: Scores, b: Scores, *, rounds: int = m.ROUNDS
 
 def _finding(key: str, dataset: Dataset, a: Scores, b: Scores, both: m.Bools, rounds: int) -> Json:
     there, labelled = dataset.truth(key)
-    here = np.flatnonzero(labelled & both)
+    said = np.array([all(key in s.confidence.get(row.image, {}) for s in (a, b)) for row in dataset.rows], bool)
+    here = np.flatnonzero(labelled & both & said)
     y = there[here]
     names, groups = [dataset.rows[i].image for i in here], dataset.groups
     p_a, p_b = (np.array([s.confidence[name][key] for name in names], np.float64) for s in (a, b))

@@ -1,4 +1,7 @@
-"""A folder of labelled images: `images/`, `labels.csv`, and `boxes.csv` where somebody drew boxes."""
+"""A folder of labelled images: `images/`, `labels.csv`, `boxes.csv` where somebody drew boxes, `masks/` where outlines.
+
+`cli_validate.series` makes the same of a folder of DICOM series.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overread.cli_validate.labels import WORD_COLUMNS, LabelMapping
+from overread.cli_validate.overlap import Mask
+from overread.cli_validate.truth import SPACING, amount, mask_files, measured_columns, read_mask, stem
 from overread.domain.errors import InvalidRequest
-from overread.domain.image import BoundingBox
+from overread.domain.image import BoundingBox, ImageInstance
 
 LABELS, BOXES, IMAGES = "labels.csv", "boxes.csv", "images"
 #: What a cell of a 0/1 column may say.
@@ -39,6 +44,10 @@ class Row:
     view: str = ""
     #: Finding key -> there or not; None: this image is not labelled for it.
     truth: Mapping[str, bool | None]
+    #: Column -> the true length, area or volume, in the unit of the column's name; none for an empty cell.
+    measured: Mapping[str, float] = field(default_factory=dict)
+    #: Distance of pixels, both ways, mm, from `truth.SPACING`; the image itself may know better.
+    spacing_mm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +67,10 @@ class Dataset:
     labels_sha256: str
     #: Files in `images/` that labels.csv does not name.
     without_label: int
+    #: Columns of measured truth.
+    measures: tuple[str, ...] = ()
+    #: Image, without its ending -> file of its outline; None: there is no masks/.
+    masks: Mapping[str, Path] | None = None
 
     @property
     def by_patient(self) -> bool:
@@ -73,6 +86,14 @@ class Dataset:
     def file(self, row: Row) -> Path:
         """Where the image lies."""
         return self.folder / IMAGES / row.image
+
+    def mask(self, row: Row, instance: ImageInstance) -> Mask | None:
+        """The true outline, bool (rows, columns); None where the data set has none of this image.
+
+        Raises `InvalidDicom` if its file cannot be used.
+        """
+        file = (self.masks or {}).get(stem(row.image))
+        return None if file is None else read_mask(file, row.image, instance.image.pixels.shape)
 
     def truth(self, key: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """(there, labelled), bool (rows,)."""
@@ -93,9 +114,10 @@ def load(folder: Path, mapping: LabelMapping, *, images: Path | None = None, pat
             f"{folder} is no data set: it has no folder {IMAGES}/.", remedy=f"It needs {IMAGES}/ and {LABELS}."
         )
     columns, cells = _table(file)
-    words = _usable(mapping, columns, file)
+    measures, masks = measured_columns(columns), mask_files(folder)
+    words = _usable(mapping, columns, file, alone=not measures and masks is None)
     word_column = _word_column(mapping, columns, file)
-    rows = [_row(line, cell, words, word_column, mapping, file) for line, cell in enumerate(cells, start=2)]
+    rows = [_row(line, cell, words, word_column, mapping, measures, file) for line, cell in enumerate(cells, start=2)]
     doubled = [name for name, times in Counter(row.image for row in rows).items() if times > 1]
     if doubled:
         raise InvalidRequest(f"{file} names images twice: {_some(doubled)}.")
@@ -112,6 +134,8 @@ def load(folder: Path, mapping: LabelMapping, *, images: Path | None = None, pat
         boxes_elsewhere=elsewhere,
         labels_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         without_label=sum(_without_label(folder / IMAGES, known)),
+        measures=measures,
+        masks=masks,
     )
 
 
@@ -145,12 +169,12 @@ def _word_column(mapping: LabelMapping, columns: Sequence[str], file: Path) -> s
     return next((name for name in WORD_COLUMNS if name in columns), None)
 
 
-def _usable(mapping: LabelMapping, columns: Sequence[str], file: Path) -> dict[str, tuple[str, ...]]:
-    """The findings that the columns can say something of."""
+def _usable(mapping: LabelMapping, columns: Sequence[str], file: Path, *, alone: bool) -> dict[str, tuple[str, ...]]:
+    """The findings that the columns can say something of. `alone`: there is no other truth, so there must be one."""
     if _word_column(mapping, columns, file) is not None:
         return dict(mapping.words)
     found = {key: words for key, words in mapping.words.items() if any(word in columns for word in words)}
-    if not found:
+    if not found and alone:
         wanted = ", ".join(word for words in mapping.words.values() for word in words)
         raise InvalidRequest(
             f"{file} has no label that the model's findings go by: neither a column `findings` nor one of {wanted}; "
@@ -162,7 +186,7 @@ def _usable(mapping: LabelMapping, columns: Sequence[str], file: Path) -> dict[s
 
 def _row(
     line: int, cell: Mapping[str, str], words: Mapping[str, tuple[str, ...]], word_column: str | None,
-    mapping: LabelMapping, file: Path,
+    mapping: LabelMapping, measures: Sequence[str], file: Path,
 ) -> Row:  # fmt: skip
     image = cell["image"].strip()
     path = PurePosixPath(image)
@@ -173,6 +197,13 @@ def _row(
     matched = _AGE.fullmatch(age)
     if age and matched is None:
         raise InvalidRequest(f"{file}, line {line}: the age of {image} is no number of years: {age!r}.")
+    try:
+        measured = {name: amount(cell[name]) for name in measures}
+        spacing = amount(cell.get(SPACING, ""))
+    except ValueError as error:
+        raise InvalidRequest(f"{file}, line {line}: what {image} measures is no number: {error}.") from error
+    if spacing is not None and spacing <= 0:
+        raise InvalidRequest(f"{file}, line {line}: pixels of {image} cannot be {spacing} mm apart.")
     return Row(
         image=image,
         patient=cell.get("patient", "").strip(),
@@ -180,6 +211,8 @@ def _row(
         sex=cell.get("sex", "").strip().upper(),
         view=cell.get("view", "").strip(),
         truth={key: _there(cell, said, those, f"{file}, line {line}") for key, those in words.items()},
+        measured={name: value for name, value in measured.items() if value is not None},
+        spacing_mm=spacing,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from overread import __version__
 from overread.cli_validate import metrics as m
+from overread.cli_validate import quantities
 from overread.cli_validate.dataset import Dataset, Row
 from overread.cli_validate.score import CUES, Scores
 from overread.domain import catalogue
@@ -52,6 +53,8 @@ def validation(dataset: Dataset, scores: Scores, card: Card | None, *, rounds: i
             for key in scores.thresholds
             if key in dataset.words
         },
+        "outlines": quantities.outlines(dataset, scores, rounds=rounds),
+        "measurements": quantities.measurements(dataset, scores, rounds=rounds),
         "not_labelled": [key for key in scores.thresholds if key not in dataset.words],
     }
 
@@ -92,8 +95,9 @@ def _finding(
     key: str, dataset: Dataset, scores: Scores, card: Card | None, bands: Sequence[tuple[float, float]], rounds: int
 ) -> Json:
     there, labelled = dataset.truth(key)
-    scored = np.array([row.image in scores.confidence for row in dataset.rows], bool)
-    refused = np.array([row.image in scores.not_assessed for row in dataset.rows], bool) & labelled
+    not_assessed = _refused(key, scores)
+    scored = np.array([key in scores.confidence.get(row.image, {}) for row in dataset.rows], bool)
+    refused = np.array([row.image in not_assessed for row in dataset.rows], bool) & labelled
     here = np.flatnonzero(labelled & scored)
     rows, groups = [dataset.rows[i] for i in here], dataset.groups
     y = there[here]
@@ -120,6 +124,11 @@ def _finding(
     if dataset.boxes is not None and any(key in of_image for of_image in dataset.boxes.values()):
         found["boxes"] = _boxes(key, rows, y, p, dataset, scores, rounds)
     return found
+
+
+def _refused(key: str, scores: Scores) -> set[str]:
+    """Images that were not assessed, or not for this finding."""
+    return {*scores.not_assessed, *(image for image, said in scores.confidence.items() if key not in said)}
 
 
 def _figures(y: m.Bools, p: m.Floats, draws: m.Draws, show: float, up: float, fewest: int = 1) -> Json:

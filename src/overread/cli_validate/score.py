@@ -9,27 +9,33 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from overread.cli_validate.dataset import Dataset, Row
+from overread.cli_validate.overlap import Mask, Overlap, compare
+from overread.cli_validate.reading import SAID, Answer, ImageReader, PackageReader
 from overread.dicom.picture import is_picture, picture
 from overread.dicom.read import PydicomParser
-from overread.domain.errors import InferenceError, InvalidRequest, NotFound, OverreadError, UnsupportedFile
+from overread.domain.errors import (
+    InferenceError,
+    InvalidDicom,
+    InvalidRequest,
+    NotFound,
+    OverreadError,
+    UnsupportedFile,
+)
 from overread.domain.evidence import ModelIdentity
 from overread.domain.image import BoundingBox, ImageInstance
 from overread.inference.card import Card
-from overread.pipeline.detect import confidences, locate
 from overread.pipeline.ports import Model
-from overread.pipeline.preprocess import prepare
-from overread.pipeline.recognise import CHEST_XRAY_TASK, recognise
 
 FORMAT = "overread-scores/1"
-#: Tasks that `pipeline.recognise` lets an image through to; models of other tasks have no gate to pass.
-GATED = frozenset({CHEST_XRAY_TASK})
+#: Name of what `masks/` outlines.
+OUTLINE = "outline"
 #: What tells images apart without reading them: see `_cues`.
 CUES = ("mean brightness", "contrast", "brightness of the border", "rows", "columns", "bytes per pixel")
 #: Decoded images that wait for the model.
@@ -66,6 +72,15 @@ class Scores:
     #: image -> why the gate refused it.
     not_assessed: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    #: image -> column of labels.csv -> what was measured, in its unit.
+    measured: dict[str, dict[str, float]] = field(default_factory=dict)
+    #: image -> outline -> how it agrees with the true one; only where there is a true one. `OUTLINE` in `masks/`.
+    overlaps: dict[str, dict[str, Overlap]] = field(default_factory=dict)
+
+    def settle(self) -> None:
+        """Give findings that only showed while reading (an analyser's) the threshold of having been said."""
+        said = dict.fromkeys(key for of_image in self.confidence.values() for key in of_image)
+        self.thresholds = {**dict.fromkeys(said, SAID), **self.thresholds}
 
 
 def score(
@@ -77,12 +92,13 @@ def score(
     `gate`: leave out what the pipeline would not give to this model (views, other body parts). Raises what is not the
     image's fault: a package that cannot be used, a model that ran out of time or memory.
     """
-    scores = Scores(
-        identity=card.identity,
-        task=card.task,
-        thresholds={o.finding: (o.threshold_show, o.threshold_raise) for o in model.outputs},
-        gated=gate and card.task in GATED,
-    )
+    reader = PackageReader(card, model, view_model, gate=gate, boxes=dataset.boxes is not None)
+    return score_by(dataset, reader, on_image=on_image)
+
+
+def score_by(dataset: Dataset, reader: ImageReader, *, on_image: Callable[[], None] = lambda: None) -> Scores:
+    """The same with whatever answers for an image."""
+    scores = empty(reader.identity, reader.task, reader.thresholds, gated=reader.gated)
     for row, loaded in _one_by_one(dataset):
         if isinstance(loaded, Problem):
             scores.problems.append(loaded)
@@ -90,35 +106,47 @@ def score(
             instance, size = loaded
             scores.cues[row.image] = _cues(instance, size)
             try:
-                _score_one(scores, dataset, row, instance, model, view_model)
-            except InferenceError as error:
+                answer = reader.read(instance)
+                truth = dataset.mask(row, instance)
+            except (InferenceError, InvalidDicom) as error:  # of the model, of the mask
                 if error.transient:
                     raise
                 scores.problems.append(Problem(image=row.image, code=error.code, message=str(error)))
+            else:
+                keep(scores, dataset, row, answer)
+                if truth is not None and not answer.refused:
+                    scores.overlaps[row.image] = {OUTLINE: _compared(truth, answer.outlines, instance)}
         on_image()
+    scores.settle()
     return scores
 
 
-def _score_one(
-    scores: Scores, dataset: Dataset, row: Row, instance: ImageInstance, model: Model, view_model: Model | None
-) -> None:
-    if scores.gated:
-        known = recognise(instance, view_model)
-        if known.task != scores.task:
-            scores.not_assessed[row.image] = known.reason
-            return
-    prepared = prepare(instance.image.pixels, model.input)
-    prediction = model.predict(prepared.tensor)
-    scores.confidence[row.image] = dict(confidences(model.outputs, prediction))
-    if dataset.boxes is None or prediction.maps is None:
+def empty(identity: ModelIdentity, task: str, thresholds: Mapping[str, tuple[float, float]], *, gated: bool) -> Scores:
+    """Before anything was read."""
+    return Scores(identity=identity, task=task, thresholds=dict(thresholds), gated=gated)
+
+
+def keep(scores: Scores, dataset: Dataset, row: Row, answer: Answer) -> None:
+    """Note what was said of an image or a series, but for outlines."""
+    if answer.refused:
+        scores.not_assessed[row.image] = answer.refused
+        return
+    scores.confidence[row.image] = dict(answer.confidence)
+    scores.measured[row.image] = dict(answer.measured)
+    if dataset.boxes is None:
         return
     boxed = {key for found in dataset.boxes.values() for key in found}
-    for number, output in enumerate(model.outputs):
-        key = output.finding
+    for key, box in answer.boxes.items():
         if key in boxed and (key in dataset.boxes.get(row.image, {}) or row.truth.get(key) is False):
-            box = locate(prediction.maps[number], prepared.frame)
-            if box is not None:
-                scores.boxes.setdefault(row.image, {})[key] = box
+            scores.boxes.setdefault(row.image, {})[key] = box
+
+
+def _compared(truth: Mask, outlines: Mapping[str, Mask], instance: ImageInstance) -> Overlap:
+    """One mask an image, so all that was outlined counts as one."""
+    ours = np.zeros_like(truth)
+    for mask in outlines.values():
+        ours |= mask
+    return compare(truth, ours, instance.image.spacing_mm)
 
 
 def _one_by_one(dataset: Dataset) -> Iterator[tuple[Row, tuple[ImageInstance, int] | Problem]]:
@@ -126,7 +154,7 @@ def _one_by_one(dataset: Dataset) -> Iterator[tuple[Row, tuple[ImageInstance, in
     waiting: deque[tuple[Row, Future[tuple[ImageInstance, int] | Problem]]] = deque()
     with ThreadPoolExecutor(_DECODERS) as pool:
         for row in dataset.rows:
-            waiting.append((row, pool.submit(_load, dataset.file(row), row.image)))
+            waiting.append((row, pool.submit(_load, dataset.file(row), row)))
             if len(waiting) > _AHEAD:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -135,8 +163,9 @@ def _one_by_one(dataset: Dataset) -> Iterator[tuple[Row, tuple[ImageInstance, in
             yield first, future.result()
 
 
-def _load(file: Path, name: str) -> tuple[ImageInstance, int] | Problem:
-    """The image and the size of its file in bytes."""
+def _load(file: Path, row: Row) -> tuple[ImageInstance, int] | Problem:
+    """The image and the size of its file in bytes. A spacing in labels.csv is that of an image that says none."""
+    name = row.image
     try:
         data = file.read_bytes()
         image = picture(data, name=name) if is_picture(data) else PydicomParser().image(data, name=name)
@@ -146,6 +175,8 @@ def _load(file: Path, name: str) -> tuple[ImageInstance, int] | Problem:
         return Problem(image=name, code=UnsupportedFile.code, message=f"{name} cannot be read: {error.strerror}.")
     except OverreadError as error:
         return Problem(image=name, code=error.code, message=str(error))
+    if image.image.spacing_mm is None and row.spacing_mm is not None:
+        image = replace(image, image=replace(image.image, spacing_mm=(row.spacing_mm, row.spacing_mm)))
     return image, len(data)
 
 
@@ -176,6 +207,8 @@ def write(scores: Scores, file: Path) -> None:
             image: {key: [b.x, b.y, b.width, b.height] for key, b in found.items()}
             for image, found in scores.boxes.items()
         },
+        "measured": scores.measured,
+        "overlaps": {image: {key: asdict(o) for key, o in found.items()} for image, found in scores.overlaps.items()},
         "cues": scores.cues,
         "not_assessed": scores.not_assessed,
         "problems": [{"image": p.image, "code": p.code, "message": p.message} for p in scores.problems],
@@ -211,8 +244,10 @@ def _scores(raw: dict[str, Any]) -> Scores:
         cues={image: tuple(float(v) for v in values) for image, values in raw["cues"].items()},
         not_assessed={image: str(reason) for image, reason in raw["not_assessed"].items()},
         problems=[Problem(**{k: str(v) for k, v in p.items()}) for p in raw["problems"]],
+        measured={i: {k: float(v) for k, v in said.items()} for i, said in raw.get("measured", {}).items()},
+        overlaps={i: {k: Overlap(**o) for k, o in found.items()} for i, found in raw.get("overlaps", {}).items()},
     )
-    wrong = next((i for i, s in scores.confidence.items() if set(s) != set(scores.thresholds)), None)
+    wrong = next((i for i, s in scores.confidence.items() if not set(s) <= set(scores.thresholds)), None)
     if wrong is not None:
-        raise ValueError(f"{wrong} has not one confidence for each finding")
+        raise ValueError(f"{wrong} has a confidence for a finding without thresholds")
     return scores

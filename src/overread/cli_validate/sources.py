@@ -96,6 +96,8 @@ def _cut(scores: Scores, dataset: Dataset) -> Scores:
         cues={image: values for image, values in scores.cues.items() if image in names},
         not_assessed={image: why for image, why in scores.not_assessed.items() if image in names},
         problems=[problem for problem in scores.problems if problem.image in names],
+        measured={image: said for image, said in scores.measured.items() if image in names},
+        overlaps={image: found for image, found in scores.overlaps.items() if image in names},
     )
     known = kept.confidence.keys() | kept.not_assessed.keys() | {problem.image for problem in kept.problems}
     kept.problems += [
