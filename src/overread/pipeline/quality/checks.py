@@ -1,0 +1,153 @@
+"""The checks that every single image gets: figure, grade and sentence. What differs by modality is in `Limits`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from overread.domain.image import FloatImage
+from overread.pipeline.quality import measures
+from overread.pipeline.quality.measures import Reduced
+from overread.pipeline.quality.score import Check, IssueType, Scale
+
+#: One value in all pixels: nothing to see, whatever the modality. A tenth of the display's range is hard to see.
+CONTRAST = Scale(clear=0.35, mild=0.25, moderate=0.15, severe=0.08)
+#: Share of the rows or columns that were never transferred.
+POLARITY_ADVICE = "Check PhotometricInterpretation and the window, and send the image with the right polarity."
+TRUNCATED = Scale(clear=0.02, mild=0.04, moderate=0.08, severe=0.16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Where the figures of one modality's single images matter. docs/explanation/quality.md has their meaning."""
+
+    #: Blur, as the sigma of a Gaussian in thousandths of the image's longer side.
+    blur: Scale
+    #: Noise, as a share of the contrast.
+    noise: Scale
+    #: Share of white pixels.
+    white: Scale
+    #: Share of black pixels; None where the background is black by nature.
+    black: Scale | None
+    #: Median of the display values: too dark below, too bright above.
+    dark: Scale
+    bright: Scale
+    #: Step beside a constant band that no collimator or background makes.
+    band_step: float
+    #: How much brighter the border is than the middle in an inverted image; None where that says nothing.
+    border: Scale | None
+    #: What to do about blur.
+    blur_advice: str = "Repeat with the patient still and with a shorter exposure, and check the focus."
+    noise_advice: str = "Repeat with a higher dose or sensitivity class, and check the exposure index."
+    dark_advice: str = "Check the exposure index and the window, and repeat with a corrected exposure."
+
+
+def of_image(reduced: Reduced, limits: Limits, spacing_mm: tuple[float, float] | None) -> tuple[list[Check], list[str]]:
+    """All checks that every modality has, and what could not be looked at."""
+    image = reduced.pixels
+    notes: list[str] = []
+    spread = measures.contrast(image)
+    checks = [_contrast(spread), _truncated(image, limits)]
+    checks.extend(_exposure(image, limits))
+    if limits.border is not None:
+        checks.append(_inverted(image, limits.border))
+    checks.append(_noise(image, spread, limits))
+    if max(image.shape) * reduced.factor <= measures.SMALL_SIDE:
+        rows, columns = image.shape
+        notes.append(f"Sharpness was not assessed: {columns} x {rows} pixels limit it more than the examination.")
+    elif spread >= CONTRAST.severe:
+        checks.append(_blur(reduced, limits, spacing_mm))
+    return checks, notes
+
+
+def _contrast(spread: float) -> Check:
+    return Check(
+        type=IssueType.CONTRAST,
+        grade=CONTRAST.grade(spread),
+        description=f"The grey values of 98% of the pixels lie within {spread:.0%} of the display's range: "
+        "what the image shows can hardly be told apart.",
+        recommendation="Check exposure and window, and repeat the image if they are right.",
+    )
+
+
+def _truncated(image: FloatImage, limits: Limits) -> Check:
+    share = measures.constant_bands(image, step=limits.band_step)
+    return Check(
+        type=IssueType.TRUNCATED,
+        grade=TRUNCATED.grade(share),
+        description=f"{share:.0%} of the image's rows or columns hold a single value, "
+        "as if it was not sent completely.",
+        recommendation="Send the image again from the modality, and repeat it if it is incomplete there too.",
+    )
+
+
+def _exposure(image: FloatImage, limits: Limits) -> list[Check]:
+    black, white = measures.saturated(image)
+    middle = measures.median(image)
+    checks = [
+        Check(
+            type=IssueType.CLIPPING,
+            grade=limits.white.grade(white),
+            description=f"{white:.0%} of the pixels are plain white: what is dense there shows no detail.",
+            recommendation=limits.dark_advice,
+        ),
+        Check(
+            type=IssueType.EXPOSURE,
+            grade=limits.dark.grade(middle),
+            description=f"The image is too dark: half of it is below {middle:.0%} of the display's brightness.",
+            recommendation=limits.dark_advice,
+        ),
+        Check(
+            type=IssueType.EXPOSURE,
+            grade=limits.bright.grade(middle),
+            description=f"The image is too bright: half of it is above {middle:.0%} of the display's brightness.",
+            recommendation=limits.dark_advice,
+        ),
+    ]
+    if limits.black is not None:
+        checks.append(
+            Check(
+                type=IssueType.CLIPPING,
+                grade=limits.black.grade(black),
+                description=f"{black:.0%} of the pixels are plain black: what lets rays through shows no detail.",
+                recommendation=limits.dark_advice,
+            )
+        )
+    return checks
+
+
+def _inverted(image: FloatImage, border: Scale) -> Check:
+    excess = measures.border_brightness(image)
+    return Check(
+        type=IssueType.INVERTED,
+        grade=border.grade(excess),
+        description=f"The border is {excess:.0%} of the display's range brighter than the middle, "
+        "as if black and white were exchanged.",
+        recommendation=POLARITY_ADVICE,
+    )
+
+
+def _noise(image: FloatImage, spread: float, limits: Limits) -> Check:
+    share = measures.noise(image) / max(spread, 0.05)
+    return Check(
+        type=IssueType.NOISE,
+        grade=limits.noise.grade(share),
+        description=f"Noise from pixel to pixel is {share:.1%} of the contrast.",
+        recommendation=limits.noise_advice,
+    )
+
+
+def _blur(reduced: Reduced, limits: Limits, spacing_mm: tuple[float, float] | None) -> Check:
+    down, along = measures.edge_blur(reduced.pixels)
+    sigma = max(down, along)
+    axis = 0 if down >= along else 1
+    pixels = sigma * reduced.factor
+    size = f"{pixels:.1f} pixels"
+    if spacing_mm is not None:
+        size += f" ({pixels * spacing_mm[axis]:.1f} mm)"
+    return Check(
+        type=IssueType.MOTION,
+        grade=limits.blur.grade(1000 * sigma / max(reduced.pixels.shape)),
+        description=f"Edges are smeared by {size} {'down' if axis == 0 else 'along'} the image, "
+        "as by motion or poor focus.",
+        recommendation=limits.blur_advice,
+    )

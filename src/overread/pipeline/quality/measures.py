@@ -1,0 +1,162 @@
+"""Figures of one grey image that grow or fall with one kind of degradation. Shared by all modalities.
+
+Images are float32 (rows, columns), 0..1. All figures are taken on an image of at most `WORKING_SIDE` pixels a side:
+what cannot be seen there (less than a millimetre on a chest radiograph) is not seen. That keeps 2500 x 3000 pixels
+below 0.3 s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from overread.domain.image import FloatImage
+
+#: Longest side after reduction: NIH's 512 stays as it is, and a detector's 3000 becomes 750.
+WORKING_SIDE = 768
+#: Images of at most this many pixels on the long side were made smaller before they came: their pixels, not the
+#: scanner, limit the sharpness.
+SMALL_SIDE = 256
+#: Standard deviations, in pixels, of the two Gaussians between which an edge is compared.
+_FINE, _COARSE = 1.0, 2.0
+#: Share of the strongest edges that is looked at.
+_STRONG = 0.02
+#: Blur that is no longer measured, pixels.
+_BLUR_CEILING = 12.0
+#: Black and white of a display: within half of an 8-bit step.
+_BLACK, _WHITE = 0.5 / 255, 1 - 0.5 / 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reduced:
+    """An image at working size."""
+
+    pixels: FloatImage
+    #: Pixels of the original in one of these.
+    factor: int
+
+
+def reduce(pixels: FloatImage, side: int = WORKING_SIDE) -> Reduced:
+    """Means of blocks, so that no side is longer than `side`. Values that are no number count as black."""
+    factor = max(1, -(-max(pixels.shape) // side))
+    if factor == 1:
+        small = pixels
+    else:
+        rows, columns = (max(1, count // factor) for count in pixels.shape)
+        cut = pixels[: rows * factor, : columns * factor]
+        height, width = (min(factor, count) for count in pixels.shape)
+        blocks = cut.reshape(rows, height, columns, width)
+        small = blocks.mean(axis=3, dtype=np.float32).mean(axis=1)
+    finite = np.nan_to_num(small, nan=0.0, posinf=1.0, neginf=0.0)
+    return Reduced(pixels=np.ascontiguousarray(finite, dtype=np.float32), factor=factor)
+
+
+def contrast(image: FloatImage) -> float:
+    """Between the 1st and the 99th percentile of the display values, 0..1."""
+    low, high = np.percentile(image, (1.0, 99.0))
+    return float(high - low)
+
+
+def saturated(image: FloatImage) -> tuple[float, float]:
+    """Shares of the pixels that are black and white, 0..1."""
+    return float(np.mean(image <= _BLACK)), float(np.mean(image >= _WHITE))
+
+
+def median(image: FloatImage) -> float:
+    """Of the display values, without the outermost tenth on each side."""
+    rows, columns = (count // 10 for count in image.shape)
+    return float(np.median(image[rows : image.shape[0] - rows, columns : image.shape[1] - columns]))
+
+
+def noise(image: FloatImage) -> float:
+    """Standard deviation of what differs from pixel to pixel, in display values.
+
+    The diagonal detail of a 2 x 2 Haar transform holds noise and hardly any anatomy (Donoho and Johnstone 1994). Taken
+    in blocks of 16 x 16 pixels; blocks that hold a single value are left out, and the 30th percentile of the others is
+    an area without edges.
+    """
+    rows, columns = (count // 16 * 16 for count in image.shape)
+    if not rows or not columns:
+        return 0.0
+    cut = image[:rows, :columns]
+    detail = (cut[::2, ::2] - cut[1::2, ::2] - cut[::2, 1::2] + cut[1::2, 1::2]) / 2
+    power = (detail**2).reshape(rows // 16, 8, columns // 16, 8).mean(axis=(1, 3))
+    used = power[_varying(cut)]
+    return float(np.sqrt(np.percentile(used, 30.0))) if used.size else 0.0
+
+
+def _varying(image: FloatImage) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Blocks of 16 x 16 that hold more than one value."""
+    blocks = image.reshape(image.shape[0] // 16, 16, image.shape[1] // 16, 16)
+    varying: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (
+        blocks.max(axis=(1, 3)) - blocks.min(axis=(1, 3)) > _BLACK
+    )
+    return varying
+
+
+def edge_blur(image: FloatImage) -> tuple[float, float]:
+    """How far strong edges are smeared along columns and along rows, as the sigma of a Gaussian in pixels.
+
+    A step smeared by sigma has a gradient of 1/sqrt(sigma^2 + s^2) behind a Gaussian of s, so that two of them give
+    sigma (Zhuo and Sim 2011, "Defocus map estimation from a single image"). The median over the strongest edges that
+    run across the axis: motion along one axis smears only those.
+    """
+    gradients = [
+        [ndimage.gaussian_filter(image, width, order=order, truncate=3.0) for order in ((1, 0), (0, 1))]
+        for width in (_FINE, _COARSE)
+    ]
+    fine, coarse = ([np.abs(gradient) for gradient in pair] for pair in gradients)
+    return _sigma(fine[0], coarse[0], coarse[1]), _sigma(fine[1], coarse[1], coarse[0])
+
+
+def _sigma(fine: FloatImage, coarse: FloatImage, across: FloatImage) -> float:
+    steep = coarse > 2 * across
+    strength = coarse[steep]
+    if strength.size < 50:
+        return 0.0
+    wanted = max(50, int(_STRONG * coarse.size))
+    floor = float(np.partition(strength, -min(wanted, strength.size))[-min(wanted, strength.size)])
+    chosen = strength >= max(floor, 1e-4)
+    if np.count_nonzero(chosen) < 50:
+        return 0.0
+    ratio = float(np.median(fine[steep][chosen] / strength[chosen]))
+    if ratio <= 1 + 1e-3:
+        return _BLUR_CEILING
+    squared = (_COARSE**2 - ratio**2 * _FINE**2) / (ratio**2 - 1)
+    return float(min(np.sqrt(max(squared, 0.0)), _BLUR_CEILING))
+
+
+def constant_bands(image: FloatImage, *, step: float) -> float:
+    """Share of the rows or columns that hold a single value and end with a step, 0..1.
+
+    Lines of a transfer that was cut short are constant from border to border, and the image stops abruptly: the line
+    beside them differs by more than `step` on average. Of a black background beside a head, that is not so.
+    """
+    return max(_bands(image, step), _bands(image.T, step))
+
+
+def _bands(image: FloatImage, step: float) -> float:
+    flat = np.ptp(image, axis=1) <= _BLACK
+    if not flat.any() or flat.all():
+        return 0.0
+    labels, count = ndimage.label(flat)
+    total = 0
+    for index in range(1, count + 1):
+        lines = np.flatnonzero(labels == index)
+        beside = [line for line in (lines[0] - 1, lines[-1] + 1) if 0 <= line < len(image)]
+        jump = max(float(np.mean(np.abs(image[line] - image[lines[0], 0]))) for line in beside)
+        total += len(lines) if jump > step else 0
+    return total / len(image)
+
+
+def border_brightness(image: FloatImage) -> float:
+    """Median of the outermost twentieth on each side, minus the median of the middle half, -1..1."""
+    rows, columns = image.shape
+    edge_r, edge_c = max(1, rows // 20), max(1, columns // 20)
+    frame = np.concatenate(
+        [image[:edge_r].ravel(), image[-edge_r:].ravel(), image[:, :edge_c].ravel(), image[:, -edge_c:].ravel()]
+    )
+    middle = image[rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]
+    return float(np.median(frame) - np.median(middle))
