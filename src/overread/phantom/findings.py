@@ -137,29 +137,8 @@ def place(finding: Finding, anatomy: Anatomy, taken: tuple[Region, ...] = ()) ->
         return organs.wall_distance(side, x, y, z)
 
     field, scale = _field(finding, anatomy, wall, box)
-    grid = cells(box, SAMPLE_MM)
-    points = grid.points()
-    part = coverage(np.broadcast_to(lung(*points), grid.shape), SAMPLE_MM)
     others = tuple(region.level for region in taken if region.side is side)
-    for other in others:
-        part = part * (other(*points) > 0)
-    used = part > 0
-    values = np.broadcast_to(field(*points), grid.shape)[used]
-    order = np.argsort(values)
-    share = np.cumsum(part[used][order], dtype=np.float64) * SAMPLE_MM**3 / 1000.0
-    if not 0 < finding.volume_ml < 0.8 * share[-1]:
-        raise ValueError(f"{finding.volume_ml} mL do not fit into a lung of {share[-1]:.0f} mL")
-    threshold = float(values[order][int(np.searchsorted(share, finding.volume_ml))])
-
-    def edge(x: Floats, y: Floats, z: Floats) -> Floats:
-        return np.asarray((field(x, y, z) - np.float32(threshold)) * scale(x, y, z), dtype=np.float32)
-
-    def level(x: Floats, y: Floats, z: Floats) -> Floats:
-        level = np.maximum(edge(x, y, z), lung(x, y, z))
-        for other in others:
-            level = np.maximum(level, -other(x, y, z))
-        return np.asarray(level)
-
+    level, edge = fill(field, scale, lung, box, finding.volume_ml, others)
     volume, box_mm = measure(level, box)
     key, hu = _KIND[type(finding)]
     return Region(
@@ -173,6 +152,39 @@ def place(finding: Finding, anatomy: Anatomy, taken: tuple[Region, ...] = ()) ->
         volume_ml=volume,
         box=box_mm,
     )
+
+
+def fill(
+    field: Level, scale: Level, lung: Level, box: Box, volume_ml: float, others: tuple[Level, ...] = ()
+) -> tuple[Level, Level]:
+    """The part of ``lung`` outside ``others`` where ``field`` is lowest and that has ``volume_ml``.
+
+    ``scale`` is how many mm a unit of the field is. Returns `Region.level` and `Region.edge`; raises ValueError when
+    the volume is not positive or takes more than four fifths of what is there.
+    """
+    grid = cells(box, SAMPLE_MM)
+    points = grid.points()
+    part = coverage(np.broadcast_to(lung(*points), grid.shape), SAMPLE_MM)
+    for other in others:
+        part = part * (other(*points) > 0)
+    used = part > 0
+    values = np.broadcast_to(field(*points), grid.shape)[used]
+    order = np.argsort(values)
+    share = np.cumsum(part[used][order], dtype=np.float64) * SAMPLE_MM**3 / 1000.0
+    if not 0 < volume_ml < 0.8 * share[-1]:
+        raise ValueError(f"{volume_ml} mL do not fit into a lung of {share[-1]:.0f} mL")
+    threshold = float(values[order][int(np.searchsorted(share, volume_ml))])
+
+    def edge(x: Floats, y: Floats, z: Floats) -> Floats:
+        return np.asarray((field(x, y, z) - np.float32(threshold)) * scale(x, y, z), dtype=np.float32)
+
+    def level(x: Floats, y: Floats, z: Floats) -> Floats:
+        level = np.maximum(edge(x, y, z), lung(x, y, z))
+        for other in others:
+            level = np.maximum(level, -other(x, y, z))
+        return np.asarray(level)
+
+    return level, edge
 
 
 _KIND: dict[type, tuple[str, float]] = {

@@ -18,8 +18,8 @@ ARTERY_TWIGS, VEIN_TWIGS = 330, 210
 #: Radius of a last twig, mm, and how the radius grows with the number of twigs it feeds (2 would keep the area).
 _TWIG_MM, _BRANCHING = 0.46, 2.15
 
-_ARTERY_ROOT = {Side.RIGHT: (-33.0, 2.0, 90.0), Side.LEFT: (38.0, 8.0, 100.0)}
-_VEIN_ROOT = {Side.RIGHT: (-26.0, 16.0, 66.0), Side.LEFT: (30.0, 18.0, 68.0)}
+ARTERY_ROOT = {Side.RIGHT: (-33.0, 2.0, 90.0), Side.LEFT: (38.0, 8.0, 100.0)}
+VEIN_ROOT = {Side.RIGHT: (-26.0, 16.0, 66.0), Side.LEFT: (30.0, 18.0, 68.0)}
 
 
 def scatter(rng: np.random.Generator, organs: Organs, side: Side, count: int, *, margin: float) -> Vectors:
@@ -41,9 +41,9 @@ def vessels(anatomy: Anatomy, rng: np.random.Generator) -> tuple[Tube, ...]:
     out: list[Tube] = []
     for side in SIDES:
         paths, radii = [], []
-        for roots, twigs in ((_ARTERY_ROOT, ARTERY_TWIGS), (_VEIN_ROOT, VEIN_TWIGS)):
+        for roots, twigs in ((ARTERY_ROOT, ARTERY_TWIGS), (VEIN_ROOT, VEIN_TWIGS)):
             root = np.asarray(anatomy.to_world(np.asarray(roots[side])))
-            for start, end, feeds in _grow(rng, root, scatter(rng, organs, side, twigs, margin=4.0)):
+            for start, end, feeds in grow(rng, root, scatter(rng, organs, side, twigs, margin=4.0)):
                 radii.append(_TWIG_MM * feeds ** (1 / _BRANCHING))
                 bend = rng.normal(0, 0.06, 3) * np.linalg.norm(end - start)
                 paths.append(np.stack([start, 0.5 * (start + end) + bend, end]))
@@ -59,7 +59,7 @@ def vessels(anatomy: Anatomy, rng: np.random.Generator) -> tuple[Tube, ...]:
     return tuple(out)
 
 
-def _grow(rng: np.random.Generator, start: Vectors, targets: Vectors) -> Iterator[tuple[Vectors, Vectors, int]]:
+def grow(rng: np.random.Generator, start: Vectors, targets: Vectors) -> Iterator[tuple[Vectors, Vectors, int]]:
     """Pieces (from, to, number of twigs fed) of a tree from ``start`` to every target, by halving the targets."""
     stack = [(start, targets)]
     while stack:
