@@ -275,3 +275,14 @@ def test_no_preamble_is_accepted_with_a_sop_class() -> None:
         record = index(bare, name="a")
         assert record.patient_id == "P1"
         assert np.array_equal(image(bare, name="a").image.pixels, image(data, name="a").image.pixels)
+
+
+def test_the_place_of_a_slice_is_kept_and_a_senseless_one_is_not() -> None:
+    placed = radiograph(ImagePositionPatient=[-120.5, 3.25, -88.75], ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    record = index(placed, name="a")
+    assert record.position_mm == (-120.5, 3.25, -88.75)
+    assert record.orientation == (1, 0, 0, 0, 1, 0)
+    odd = radiograph(ImagePositionPatient=[1, 2, 9e6], ImageOrientationPatient=[1, 0, 0, 1, 0, 0])
+    record = index(odd, name="a")
+    assert (record.position_mm, record.orientation) == (None, None)
+    assert index(radiograph(), name="a").position_mm is None

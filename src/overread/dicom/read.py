@@ -12,6 +12,7 @@ from uuid import UUID
 
 from pydicom._uid_dict import UID_dictionary
 
+from overread.dicom import placement
 from overread.dicom.attributes import Attributes
 from overread.dicom.pixels import frame_image
 from overread.dicom.scan import ScannedFile, meta_text, scan
@@ -115,6 +116,8 @@ def index(data: bytes | memoryview, *, name: str) -> InstanceRecord:
         pixel_sha256=pixel_sha256,
         size_bytes=len(data),
         filed_only_reason=_filed_only(file, a, modality, sop_class),
+        position_mm=placement.position(a.numbers(0x00200032, b"DS")),
+        orientation=placement.orientation(a.numbers(0x00200037, b"DS")),
         warnings=uids.warnings,
     )
 

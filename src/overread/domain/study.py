@@ -64,6 +64,10 @@ class InstanceRecord:
     size_bytes: int
     #: Whether it is filed only: SR, presentation state, localizer, derived image, our own output.
     filed_only_reason: str | None = None
+    #: ImagePositionPatient (0020,0032): x, y, z of the first pixel's centre, mm, LPS+; ImageOrientationPatient
+    #: (0020,0037): unit vectors along a row and a column. None where missing or unusable, and in enhanced images.
+    position_mm: tuple[float, float, float] | None = None
+    orientation: tuple[float, ...] | None = None
     #: What was put right on the way in, one sentence each: a missing or unusable UID and what stands in for it.
     warnings: tuple[str, ...] = ()
 
