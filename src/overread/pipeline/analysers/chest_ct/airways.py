@@ -47,8 +47,10 @@ class Airways:
     middle_column: float
     #: Coarse slices in which the trachea itself was seen (lowest, highest).
     trachea: tuple[int, int]
-    #: Whether growth had to be stopped because it spilled into the lung.
-    stopped_short: bool
+    #: Row of the coarse grid at which it ends.
+    carina_row: float
+    #: Whether bronchi were followed; if not, even the lowest threshold spilled into the lung.
+    followed: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,19 +149,23 @@ def _grow(volume: Volume, grid: CoarseGrid, chain: list[_Lumen]) -> Airways:
     seed = grid.fine(seeds, low[0], end[0], box[1], box[2])
     trachea_ml = int(np.count_nonzero(seed)) * volume.voxel_ml
     inner = seed & (smooth < -850.0)
-    mask, stopped = inner, False
+    mask, followed = inner, False
     before = trachea_ml
     for threshold in _THRESHOLDS:
         region = _connected(smooth < threshold, inner)
         ml = int(np.count_nonzero(region)) * volume.voxel_ml
         if ml - before > _SPILL_ML or ml - trachea_ml > _TREE_ML:
-            stopped = True
             break
-        mask, before = region, max(before, ml)
+        mask, before, followed = region, max(before, ml), True
     # to the wall, from which the low thresholds stay away, but not through it
     mask = (within(mask, spacing, _RIM_MM) | seed) & (smooth < _WALL_HU)
     return Airways(
-        mask=mask, start=low, middle_column=last.column, trachea=(last.index, chain[0].index), stopped_short=stopped
+        mask=mask,
+        start=low,
+        middle_column=last.column,
+        carina_row=last.row,
+        trachea=(last.index, chain[0].index),
+        followed=followed,
     )
 
 

@@ -46,6 +46,16 @@ class CoarseGrid:
         picks = (np.arange(first, last), np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop))
         return np.asarray(mask[np.ix_(*(p // f for p, f in zip(picks, self.factors, strict=True)))])
 
+    def whole(self, labels: NDArray[np.uint8], value: int) -> Mask:
+        """Blocks of which every voxel has this label."""
+        deep, high, wide = self.factors
+        out = np.empty(self.hu.shape, np.bool_)
+        rows, columns = np.arange(0, labels.shape[1], high), np.arange(0, labels.shape[2], wide)
+        for index in range(len(out)):
+            slab = (labels[index * deep : (index + 1) * deep] == value).all(axis=0)
+            out[index] = np.logical_and.reduceat(np.logical_and.reduceat(slab, rows, axis=0), columns, axis=1)
+        return out
+
     def coarse(self, fine: Mask, start: tuple[int, int, int]) -> Mask:
         """Blocks of which `fine`, a box of the volume that begins at `start`, holds at least one voxel."""
         out = np.zeros(self.hu.shape, np.bool_)
