@@ -20,7 +20,8 @@ from overread.http.replies import PRIVATE, etag_of, is_known, not_modified
 from overread.http.wiring import Services, services_of
 from overread.render import LabelledBox, render_png
 from overread.services.access import Identity
-from overread.services.values import DisplayWindow
+from overread.services.ports import UnitOfWork
+from overread.services.values import AnalysisRow, DisplayWindow
 
 router = APIRouter(prefix="/api/studies", tags=["studies"])
 
@@ -71,9 +72,7 @@ def picture(
         _check(stored, frame, window)
         row = uow.analyses.latest_for_study(study.id) if boxes is Boxes.ALL else None
         uow.audit.record("image.view", actor=who.name, study_id=study.id, sop_instance_uid=sopInstanceUid)
-    found = (
-        tuple(f for f in row.outcome.findings if f.sop_instance_uid == sopInstanceUid) if row and row.outcome else ()
-    )
+        found = _found_on(uow, row, stored, frame)
     shown = "" if chosen is None else f"{chosen.center:g}/{chosen.width:g}"
     drawn = ",".join([*(str(f.id) for f in found), "scale" if scale else "", str(frame), shown])
     etag = etag_of(_DRAWING, who.tenant.slug, stored.record.file_sha256, drawn)
@@ -99,6 +98,18 @@ def parse_window(text: str | None) -> DisplayWindow | None:
             allowed=tuple(WINDOWS),
         )
     return DisplayWindow(center=float(numbers[1]), width=float(numbers[2]))
+
+
+def _found_on(uow: UnitOfWork, row: AnalysisRow | None, stored: StoredInstance, frame: int) -> tuple[Finding, ...]:
+    """What was found in the image; of an enhanced one, what is outlined on this frame or belongs to no slice."""
+    if row is None or row.outcome is None:
+        return ()
+    uid = stored.record.sop_instance_uid
+    found = tuple(f for f in row.outcome.findings if f.sop_instance_uid == uid)
+    if not found or stored.record.number_of_frames == 1:
+        return found
+    here = {o.finding_id for o in uow.outlines.for_instance(row.id, uid, frame)}
+    return tuple(f for f in found if f.slice_number is None or f.id in here)
 
 
 def _check(stored: StoredInstance, frame: int, window: str | None) -> None:

@@ -21,7 +21,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from overread import __version__
 from overread.dicom.attributes import Attributes
 from overread.dicom.scan import scan
-from overread.dicom.seg_content import OWN_SCHEME, per_frame, segment_descriptions, shared_groups
+from overread.dicom.seg_content import OWN_SCHEME, SEGMENTATION_STORAGE, per_frame, segment_descriptions, shared_groups
 from overread.dicom.sr_source import COPIED, Source, read_source
 from overread.dicom.store_message import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from overread.domain.errors import NoSegmentation
@@ -31,7 +31,6 @@ from overread.domain.volume import Volume, WarningCode
 from overread.render.segment_slices import SegmentSlice, segment_slices
 from overread.services.values import SegRequest
 
-SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 #: Legacy converted enhanced CT and enhanced CT: one object of many slices.
 MULTI_FRAME_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})
 SERIES_NUMBER = 99_002

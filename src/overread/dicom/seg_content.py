@@ -22,6 +22,7 @@ from overread.domain.volume import Floats, Volume
 from overread.services.values import SegRequest
 
 OWN_SCHEME = "99OVERREAD"
+SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 
 #: Segmentation property categories, CID 7150.
 _ANATOMY = CodedConcept("123037004", "SCT", "Anatomical Structure")

@@ -18,13 +18,14 @@ from pydicom.uid import UID
 
 from overread import __version__
 from overread.dicom.create import ImageIdentity, RadiographAttributes, create_dx, encode
-from overread.dicom.sr_content import OWN_SCHEME, report
+from overread.dicom.seg_content import OWN_SCHEME, SEGMENTATION_STORAGE
+from overread.dicom.sr_content import report
 from overread.dicom.sr_source import COPIED, ImageReference, Source, read_source
 from overread.dicom.store_message import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from overread.domain.analysis import AnalysisOutcome, QualityAssessment, TriageDecision
 from overread.domain.ids import new_uid, uuid7
 from overread.domain.priority import Level
-from overread.services.values import SrRequest
+from overread.services.values import SegReference, SrRequest
 
 SERIES_NUMBER = 99_001
 SERIES_DESCRIPTION = "Overread AI findings, not diagnostic"
@@ -89,8 +90,8 @@ def document(request: SrRequest) -> Dataset:
     # Times in DICOM are local time unless the object says otherwise, and the study's, copied here, do not.
     local = request.completed_at.astimezone()
     sr = _Document(
-        evidence=[_evidence(source, image) for image in source.images],
-        content=report(request.outcome, source, request.tracking_uids),
+        evidence=[_evidence(source, image) for image in _referred_to(source, request.segmentation)],
+        content=report(request.outcome, source, request.tracking_uids, request.segmentation),
         series_instance_uid=request.series_instance_uid,
         series_number=SERIES_NUMBER,
         sop_instance_uid=request.sop_instance_uid,
@@ -120,6 +121,20 @@ def document(request: SrRequest) -> Dataset:
     sr.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     sr.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     return sr
+
+
+def _referred_to(source: Source, segmentation: SegReference | None) -> tuple[ImageReference, ...]:
+    """The images and the SEG."""
+    if segmentation is None:
+        return source.images
+    seg = ImageReference(
+        sop_class_uid=SEGMENTATION_STORAGE,
+        sop_instance_uid=segmentation.sop_instance_uid,
+        series_instance_uid=segmentation.series_instance_uid,
+        rows=0,
+        columns=0,
+    )
+    return (*source.images, seg)
 
 
 def _evidence(source: Source, image: ImageReference) -> Dataset:

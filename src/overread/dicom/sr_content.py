@@ -1,9 +1,10 @@
 """The content tree of our reports: TID 1500 Measurement Report (PS3.16), made of an analysis' outcome.
 
 - *Image Library* (TID 1600): every image that was looked at.
-- *Imaging Measurements*: one group for each finding: TID 1410 (a closed rectangle in the image) where it has a box,
-  else TID 1501; each with tracking identifier and UID, finding code, algorithm (name, version, sha256 of the model),
-  certainty in percent (111012, DCM), whether it is exploratory, and a sentence about it.
+- *Imaging Measurements*: one group for each finding: TID 1411 (a segment of our SEG) where it is outlined, TID 1410 (a
+  closed rectangle in the image) where it has a box, else TID 1501; each with tracking identifier and UID, finding code,
+  algorithm (name, version, sha256 of the model), certainty in percent (111012, DCM), its measurements, whether it is
+  exploratory, and a sentence about it. Then one group for each organ that was measured: `sr_measurements`.
 - *Qualitative Evaluations*: the conclusion where there is no finding, the urgency and why, what was assessed, what was
   not and why, and the disclaimer.
 
@@ -17,7 +18,6 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 import numpy as np
 from highdicom.sr import (
-    AlgorithmIdentification,
     CodeContentItem,
     CodedConcept,
     ContainerContentItem,
@@ -36,21 +36,30 @@ from highdicom.sr import (
 from highdicom.sr.value_types import ContentItem
 from pydicom.sr.codedict import codes
 
-from overread import __version__
+from overread.dicom.seg_content import OWN_SCHEME
+from overread.dicom.sr_measurements import (
+    COMMENT,
+    algorithm,
+    finding_sites,
+    methods_in_full,
+    number,
+    organ_groups,
+    referenced_segment,
+    site_words,
+)
 from overread.dicom.sr_source import ImageReference, Source
 from overread.domain import catalogue, texts
-from overread.domain.analysis import AnalysisOutcome, Finding, Measurement
+from overread.domain.analysis import AnalysisOutcome, Finding
 from overread.domain.ids import uid_from_uuid
 from overread.domain.modality import Modality
+from overread.services.values import SegReference
 
-OWN_SCHEME = "99OVERREAD"
 CONTAINS = RelationshipTypeValues.CONTAINS
 HAS_CONCEPT_MOD = RelationshipTypeValues.HAS_CONCEPT_MOD
 
 QUALITATIVE_EVALUATIONS = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
 CERTAINTY = CodedConcept("111012", "DCM", "Certainty of Finding")
 CONCLUSION = CodedConcept("121077", "DCM", "Conclusion")
-COMMENT = CodedConcept("121106", "DCM", "Comment")
 #: Entries of an image library need no name (TID 1601), but highdicom reads none without one.
 SOURCE = CodedConcept("260753009", "SCT", "Source")
 SOURCE_OF_MEASUREMENT = CodedConcept("121112", "DCM", "Source of Measurement")
@@ -76,7 +85,12 @@ _CHEST_RADIOGRAPH = CodedConcept("399208008", "SCT", "Plain X-ray of chest")
 _ANY_PROCEDURE = CodedConcept("363679005", "SCT", "Imaging procedure")
 
 
-def report(outcome: AnalysisOutcome, source: Source, tracking_uids: Mapping[UUID, str]) -> ContainerContentItem:
+def report(
+    outcome: AnalysisOutcome,
+    source: Source,
+    tracking_uids: Mapping[UUID, str],
+    segmentation: SegReference | None = None,
+) -> ContainerContentItem:
     """The document's root container. `tracking_uids` by finding id; a finding without one is given a derived one."""
     root = ContainerContentItem(name=codes.DCM.ImagingMeasurementReport, template_id="1500")
     content = ContentSequence()
@@ -84,7 +98,10 @@ def report(outcome: AnalysisOutcome, source: Source, tracking_uids: Mapping[UUID
     content.extend(_observed_by())
     content.append(_code(codes.DCM.ProcedureReported, _procedure(outcome), HAS_CONCEPT_MOD))
     content.append(_library(source.images))
-    groups = [_group(n, f, outcome, source, tracking_uids) for n, f in enumerate(outcome.findings, start=1)]
+    groups = [
+        _group(n, f, outcome, source, tracking_uids, segmentation) for n, f in enumerate(outcome.findings, start=1)
+    ]
+    groups += organ_groups(outcome, source, segmentation)
     if groups:
         content.append(_container(codes.DCM.ImagingMeasurements, groups))
     content.append(_container(QUALITATIVE_EVALUATIONS, _evaluations(outcome, source)))
@@ -114,45 +131,46 @@ def _library(images: Iterable[ImageReference]) -> ContainerContentItem:
 
 
 def _group(
-    number: int, finding: Finding, outcome: AnalysisOutcome, source: Source, tracking_uids: Mapping[UUID, str]
+    place: int,
+    finding: Finding,
+    outcome: AnalysisOutcome,
+    source: Source,
+    tracking_uids: Mapping[UUID, str],
+    segmentation: SegReference | None,
 ) -> ContainerContentItem:
-    """TID 1410 with a region, or TID 1501 without."""
+    """TID 1411 with a segment, TID 1410 with a region, or TID 1501 without either."""
     image = source.image(finding.sop_instance_uid)
     box = finding.bounding_box if image is not None else None
+    segment = segmentation.findings.get(finding.id) if segmentation else None
+    measurements = [m for m in outcome.measurements if m.finding_id == finding.id]
     group = ContainerContentItem(
-        name=codes.DCM.MeasurementGroup, relationship_type=CONTAINS, template_id="1410" if box else "1501"
+        name=codes.DCM.MeasurementGroup,
+        relationship_type=CONTAINS,
+        template_id="1411" if segment else "1410" if box else "1501",
     )
     content = ContentSequence()
     content.extend(
         TrackingIdentifier(
-            uid=tracking_uids.get(finding.id) or uid_from_uuid(finding.id), identifier=f"Overread finding {number}"
+            uid=tracking_uids.get(finding.id) or uid_from_uuid(finding.id), identifier=f"Overread finding {place}"
         )
     )
     content.append(_code(FINDING, concept(finding.finding_type)))
-    content.extend(_algorithm(finding))
-    if image is not None and box is not None:
+    content.extend(finding_sites(site_words(measurements)))
+    content.extend(algorithm(finding.model, finding.method))
+    if segmentation is not None and segment is not None:
+        content.extend(referenced_segment(segmentation, segment))
+    elif image is not None and box is not None:
         content.append(_region(finding, image))
     elif image is not None:
         content.append(_image(SOURCE_OF_MEASUREMENT, image))
     content.append(_percent(CERTAINTY, finding.confidence))
-    for measurement in outcome.measurements:
-        if measurement.finding_id == finding.id:
-            content.append(_number(measurement))
+    content.extend(number(measurement) for measurement in measurements)
+    content.extend(methods_in_full(measurements))
     content.append(_code(EVIDENCE, EXPLORATORY if finding.exploratory else MEETS_BAR))
     if finding.description:
         content.append(_text(COMMENT, finding.description))
     group.ContentSequence = content
     return group
-
-
-def _algorithm(finding: Finding) -> AlgorithmIdentification:
-    """TID 4019."""
-    model = finding.model
-    if model is None:
-        return AlgorithmIdentification(name=finding.method, version=__version__, manufacturer="Overread")
-    return AlgorithmIdentification(
-        name=model.name, version=model.version, parameters=[f"sha256:{model.sha256}"] if model.sha256 else None
-    )
 
 
 def _region(finding: Finding, image: ImageReference) -> ScoordContentItem:
@@ -214,16 +232,6 @@ def _text(name: CodedConcept, text: str) -> TextContentItem:
 def _percent(name: CodedConcept, fraction: float) -> NumContentItem:
     return NumContentItem(
         name=name, value=round(100.0 * fraction, 1), unit=codes.UCUM.Percent, relationship_type=CONTAINS
-    )
-
-
-def _number(measurement: Measurement) -> NumContentItem:
-    name = measurement.measurement_type
-    return NumContentItem(
-        name=CodedConcept(name, OWN_SCHEME, name.replace("_", " ")[:64]),
-        value=measurement.value,
-        unit=CodedConcept(measurement.unit, "UCUM", measurement.unit),
-        relationship_type=CONTAINS,
     )
 
 

@@ -22,7 +22,7 @@ from overread.domain.study import TenantId
 from overread.domain.volume import Volume
 from overread.services.ports import ObjectStore, SegWriter
 from overread.services.tracking import tracking_uids
-from overread.services.values import SegRequest
+from overread.services.values import AnalysisRow, OutlinedSegment, SegReference, SegRequest
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ class SegmentationService:
                     evidence=evidence,
                     model=model,
                     sop_instance_uid=seg_uid(analysis_id, self.uid_root),
-                    series_instance_uid=uid_from_uuid(uuid5(analysis_id, "seg series"), self.uid_root),
+                    series_instance_uid=seg_series_uid(analysis_id, self.uid_root),
                     dimension_uid=uid_from_uuid(uuid5(analysis_id, "seg dimensions"), self.uid_root),
                     completed_at=now,
                     tracking_uids=tracking_uids(study_id, findings),
@@ -96,3 +96,23 @@ class SegmentationService:
 def seg_uid(analysis_id: UUID, uid_root: str = "2.25") -> str:
     """SOPInstanceUID of the SEG of an analysis."""
     return uid_from_uuid(uuid5(analysis_id, "seg instance"), uid_root)
+
+
+def seg_series_uid(analysis_id: UUID, uid_root: str = "2.25") -> str:
+    """SeriesInstanceUID of the SEG of an analysis."""
+    return uid_from_uuid(uuid5(analysis_id, "seg series"), uid_root)
+
+
+def seg_reference(
+    row: AnalysisRow, segments: Sequence[OutlinedSegment], source_series_uid: str, uid_root: str = "2.25"
+) -> SegReference | None:
+    """How the SR of an analysis refers to its SEG; None if there is none."""
+    if row.seg_object_key is None:
+        return None
+    return SegReference(
+        sop_instance_uid=seg_uid(row.id, uid_root),
+        series_instance_uid=seg_series_uid(row.id, uid_root),
+        source_series_uid=source_series_uid,
+        findings={s.finding_id: s.number for s in segments if s.finding_id is not None},
+        organs={s.key: s.number for s in segments if s.finding_id is None},
+    )

@@ -11,6 +11,7 @@ from overread.domain.errors import OverreadError
 from overread.domain.ids import uid_from_uuid
 from overread.domain.study import TenantId
 from overread.services.ports import Clock, Database, ObjectStore, SrWriter
+from overread.services.segmentation import seg_reference
 from overread.services.values import SrRequest
 
 log = structlog.get_logger(__name__)
@@ -33,9 +34,12 @@ class StructuredReportService:
             if row is None or row.outcome is None or row.completed_at is None or row.sr_object_key is not None:
                 return
             stored = unit.studies.instances(row.study.id)
-        cited = {f.sop_instance_uid for f in row.outcome.findings}
+            segments = unit.outlines.summary(analysis_id) if row.seg_object_key is not None else ()
+        cited = {f.sop_instance_uid for f in row.outcome.findings} | {s.largest.sop_instance_uid for s in segments}
         images = [i for i in stored if i.record.filed_only_reason is None]
         evidence = [i for i in images if i.record.sop_instance_uid in cited] or images[:1]
+        series_of = {i.record.sop_instance_uid: i.record.series_instance_uid for i in images}
+        source_series = next((series_of.get(s.largest.sop_instance_uid, "") for s in segments), "")
         try:
             document = self.writer.write(
                 SrRequest(
@@ -46,6 +50,7 @@ class StructuredReportService:
                     series_instance_uid=uid_from_uuid(uuid5(row.id, "sr series"), self.uid_root),
                     completed_at=row.completed_at,
                     tracking_uids=row.tracking_uids,
+                    segmentation=seg_reference(row, segments, source_series, self.uid_root) if source_series else None,
                 )
             )
         except OverreadError as error:

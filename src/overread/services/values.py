@@ -38,8 +38,13 @@ class SegReference:
     """A SEG as the SR refers to it."""
 
     sop_instance_uid: str
+    series_instance_uid: str
+    #: The series that was segmented.
+    source_series_uid: str
     #: The segment (from 1) that outlines a finding, by finding id.
-    segments: Mapping[UUID, int]
+    findings: Mapping[UUID, int]
+    #: The segment of an organ, by `Segment.key`.
+    organs: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
