@@ -20,6 +20,7 @@ from tests.unit.card_text import card
 from tests.unit.test_cli_analyze import dicom
 from typer.testing import CliRunner
 
+from overread import bootstrap
 from overread.cli_validate import EPILOG, validate
 from overread.cli_validate import score as scoring
 from overread.cli_validate.dataset import load
@@ -53,6 +54,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def setting(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OVERREAD_MODELS", str(models))
     monkeypatch.setenv("OVERREAD_MODEL_THREADS", "1")
+    monkeypatch.setattr(bootstrap, "analysers", lambda: ())
     monkeypatch.chdir(tmp_path)
 
 
@@ -127,6 +129,47 @@ def test_figures_are_those_of_the_models_confidences(data: Path, tmp_path: Path)
     # The toy model sees nothing but brightness, and the report says that brightness does as well.
     assert found["cues"][0]["cue"] in ("mean brightness", "contrast", "bytes per pixel", "brightness of the border")
     assert {c["cue"] for c in found["cues"]} >= {"mean brightness", "age", "view PA", "sex F"}
+
+
+def test_a_card_is_written_from_the_figures(data: Path, tmp_path: Path) -> None:
+    labels = (data / "labels.csv").read_text().replace("Pneumothorax|Mass", "Pneumothorax|Effusion", 5)
+    (data / "labels.csv").write_text(labels)
+    result = figures(data, "--model", "toy", "--card", tmp_path / "card.toml", "--rounds", "100")
+    written = parse((tmp_path / "card.toml").read_text())
+    before = parse(card(hashlib.sha256(onnx.pooled()).hexdigest()).replace("1.2.3", "1.2.4"))
+    assert written.identity == before.identity and written.input == before.input and written.views == before.views
+    for output, old in zip(written.outputs, before.outputs, strict=True):
+        found, evidence = result["findings"][output.evidence.finding], output.evidence
+        for mine, theirs in (
+            (evidence.auc, found["auc"]),
+            (evidence.sensitivity, found["at_raise"]["sensitivity"]),
+            (evidence.specificity, found["at_raise"]["specificity"]),
+        ):
+            assert [mine.value, mine.low, mine.high] == pytest.approx(
+                [theirs["value"], theirs["low"], theirs["high"]], abs=5e-4
+            )
+        assert (evidence.images, evidence.positives, evidence.patients) == (36, found["positives"], 18)
+        assert (evidence.threshold_show, evidence.slope) == (old.evidence.threshold_show, old.evidence.slope)
+        assert {s.by for s in output.subgroups} == {"age", "sex", "view"}
+        group = next(s for s in output.subgroups if s.group == "AP")
+        assert (group.images, group.positives) == (
+            18,
+            sum(g["positives"] for g in found["subgroups"] if g["group"] == "AP"),
+        )
+    assert written.outputs[0].evidence.positives == 12 and written.outputs[1].evidence.positives == 5
+
+
+def test_a_card_keeps_the_figures_that_the_data_cannot_judge(data: Path, tmp_path: Path) -> None:
+    lines = [",".join(line.split(",")[:3]) for line in (data / "labels.csv").read_text().splitlines()]
+    (data / "labels.csv").write_text("\n".join(lines))
+    figures(data, "--model", "toy", "--card", tmp_path / "card.toml", "--rounds", "100")
+    known, unknown = parse((tmp_path / "card.toml").read_text()).outputs
+    # Neither age nor sex nor view: the card says so instead of leaving them out.
+    assert [(s.by, s.group, s.images) for s in known.subgroups] == [
+        (by, "all, or unknown", 36) for by in ("age", "sex", "view")
+    ]
+    assert unknown.evidence.auc.value == 0.8
+    assert "set cannot judge it" in (tmp_path / "card.toml").read_text()
 
 
 def test_a_finding_that_nobody_has_is_null_with_the_reason(data: Path) -> None:
@@ -259,8 +302,11 @@ def test_a_file_of_scores_lacks_an_image(data: Path, tmp_path: Path) -> None:
     [
         ((), "Give either --model or --compare"),
         (("--model", "toy", "--compare", "toy", "toy"), "Give either --model or --compare"),
-        (("--compare", "toy", "toy", "--scores", "s.json"), "--scores goes with --model"),
+        (("--compare", "toy", "toy", "--scores", "s.json"), "--scores and --card go with --model"),
         (("--model", "head_ct"), "There is no model package 'head_ct' and no such path. Installed: chest_xray, "),
+        (("--model", "head_ct"), "The data set was understood: set holds 36 images; labels: findings (Mass, No Findin"),
+        (("--compare", "toy", "toy", "--card", "c.toml"), "--scores and --card go with --model"),
+        (("--model", "toy", "--no-gate", "--images", "few.txt", "--card", "c.toml"), "judges none of the model's"),
         (("--model", "toy@9.9.9"), "There is no model package 'toy@9.9.9'"),
         (("--model", "set"), "has no card.toml"),
         (("--model", "other.json"), "is no file of scores"),
@@ -272,6 +318,7 @@ def test_a_file_of_scores_lacks_an_image(data: Path, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_done_is_said(data: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     (tmp_path / "other.json").write_text("[1]")
+    (tmp_path / "few.txt").write_text("01.png\n02.png\n")
     (tmp_path / "format.json").write_text('{"format": "x"}')
     (tmp_path / "views.toml").write_text('[findings]\nchest_frontal = ["frontal"]\n')
     if "views.toml" in arguments:

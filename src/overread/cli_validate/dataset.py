@@ -9,7 +9,7 @@ import csv
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -113,46 +113,82 @@ def load(folder: Path, mapping: LabelMapping, *, images: Path | None = None, pat
         raise InvalidRequest(
             f"{folder} is no data set: it has no folder {IMAGES}/.", remedy=f"It needs {IMAGES}/ and {LABELS}."
         )
-    columns, cells = _table(file)
-    measures, masks = measured_columns(columns), mask_files(folder)
-    words = _usable(mapping, columns, file, alone=not measures and masks is None)
+    masks = mask_files(folder)
+    read = labels_of(file, mapping, alone=masks is None)
+    known = {row.image for row in read.rows}
+    rows = _restricted(list(read.rows), images, patients)
+    kept = {row.image for row in rows}
+    boxes, elsewhere = _boxes(folder / BOXES, read.words, known)
+    return Dataset(
+        folder=folder,
+        rows=tuple(rows),
+        words=read.words,
+        unused_words=read.unused(kept),
+        boxes=boxes,
+        boxes_elsewhere=elsewhere,
+        labels_sha256=read.sha256,
+        without_label=sum(_without_label(folder / IMAGES, known)),
+        measures=read.measures,
+        masks=masks,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What labels.csv says."""
+
+    rows: tuple[Row, ...]
+    #: Finding key -> the words that were looked for.
+    words: Mapping[str, tuple[str, ...]]
+    measures: tuple[str, ...]
+    sha256: str
+    #: Image -> its words.
+    said: Mapping[str, frozenset[str]]
+
+    def unused(self, images: Collection[str]) -> dict[str, int]:
+        """Words of these images that mean none of the findings, with the number of images, most frequent first."""
+        known = {word for those in self.words.values() for word in those}
+        counts = Counter(w for image, said in self.said.items() if image in images for w in said if w not in known)
+        return dict(counts.most_common())
+
+
+def labels_of(file: Path, mapping: LabelMapping, *, named: str = "image", alone: bool = True) -> Labels:
+    """All rows of a labels.csv. `named`: the column that says what a row is of.
+
+    `alone`: there is no other truth, so that labels of a finding or measured values must be among its columns. Raises
+    `InvalidRequest` as `load` does.
+    """
+    columns, cells = _table(file, named)
+    measures = measured_columns(columns)
+    words = _usable(mapping, columns, file, alone=alone and not measures)
     word_column = _word_column(mapping, columns, file)
     rows = [_row(line, cell, words, word_column, mapping, measures, file) for line, cell in enumerate(cells, start=2)]
     doubled = [name for name, times in Counter(row.image for row in rows).items() if times > 1]
     if doubled:
         raise InvalidRequest(f"{file} names images twice: {_some(doubled)}.")
-    known = {row.image for row in rows}
-    rows = _restricted(rows, images, patients)
-    kept = {row.image for row in rows}
-    boxes, elsewhere = _boxes(folder / BOXES, words, known)
-    return Dataset(
-        folder=folder,
+    return Labels(
         rows=tuple(rows),
         words=words,
-        unused_words=_unused([c for c in cells if c["image"].strip() in kept], words, word_column, mapping),
-        boxes=boxes,
-        boxes_elsewhere=elsewhere,
-        labels_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
-        without_label=sum(_without_label(folder / IMAGES, known)),
         measures=measures,
-        masks=masks,
+        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        said={c["image"].strip(): _said(c, word_column, mapping) or frozenset() for c in cells},
     )
 
 
-def _table(file: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Column names, and a dictionary for each line."""
+def _table(file: Path, named: str = "image") -> tuple[list[str], list[dict[str, str]]]:
+    """Column names, and a dictionary for each line, in which the column `named` is called `image`."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
             reader = csv.DictReader(opened, strict=True)
             columns = [str(name).strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
+            reader.fieldnames = ["image" if name == named else name for name in columns]
             lines = [(reader.line_num, line) for line in reader]
     except FileNotFoundError as error:
         raise InvalidRequest(f"There is no {file}.", remedy=f"A data set needs {IMAGES}/ and {LABELS}.") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidRequest(f"{file} cannot be read: {error}.") from error
-    if "image" not in columns:
-        raise InvalidRequest(f"{file} has no column `image`; it has: {', '.join(columns) or 'nothing'}.")
+    if named not in columns:
+        raise InvalidRequest(f"{file} has no column `{named}`; it has: {', '.join(columns) or 'nothing'}.")
     for number, line in lines:
         if None in line or None in line.values():
             raise InvalidRequest(f"{file}, line {number}, has not as many cells as there are columns.")
@@ -233,15 +269,6 @@ def _there(cell: Mapping[str, str], said: frozenset[str] | None, words: Sequence
     if True in answers:
         return True
     return False if answers and None not in answers else None
-
-
-def _unused(
-    cells: Iterable[Mapping[str, str]], words: Mapping[str, tuple[str, ...]], word_column: str | None,
-    mapping: LabelMapping,
-) -> dict[str, int]:  # fmt: skip
-    known = {word for those in words.values() for word in those}
-    counts = Counter(word for cell in cells for word in _said(cell, word_column, mapping) or () if word not in known)
-    return dict(counts.most_common())
 
 
 def _restricted(rows: list[Row], images: Path | None, patients: Path | None) -> list[Row]:

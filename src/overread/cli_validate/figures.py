@@ -55,6 +55,7 @@ def validation(dataset: Dataset, scores: Scores, card: Card | None, *, rounds: i
         },
         "outlines": quantities.outlines(dataset, scores, rounds=rounds),
         "measurements": quantities.measurements(dataset, scores, rounds=rounds),
+        "measured": {image: dict(values) for image, values in scores.measured.items() if values},
         "not_labelled": [key for key in scores.thresholds if key not in dataset.words],
     }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from overread.domain import catalogue
 from overread.domain.errors import InvalidRequest
+from overread.domain.modality import Modality
 from overread.inference.card import Card
 from overread.pipeline.recognise import CHEST_XRAY_TASK
 
@@ -58,6 +59,19 @@ def for_card(card: Card, file: Path | None) -> LabelMapping:
         return _from_file(file, keys)
     raw = {str(output["finding"]): output for output in card.raw["output"]}
     return LabelMapping(words={key: _words(key, card.task, raw[key]) for key in keys})
+
+
+def for_analyser(modality: Modality, file: Path | None) -> LabelMapping:
+    """The mapping for an analyser, which may find whatever the catalogue has of its modality.
+
+    Words are a finding's key, its name, and that of ChestX-ray14. Raises `InvalidRequest` if `file` cannot be used.
+    """
+    entries = {entry.key: entry for entry in catalogue.ALL if entry.modality is modality}
+    if file is not None:
+        return _from_file(file, list(entries))
+    return LabelMapping(
+        words={key: tuple(dict.fromkeys((key, e.name, *NIH.get(key, ())))) for key, e in entries.items()}
+    )
 
 
 def _words(key: str, task: str, raw: Mapping[str, object]) -> tuple[str, ...]:

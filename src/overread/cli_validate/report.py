@@ -33,7 +33,12 @@ def html(result: Json) -> str:
     environment.filters |= {"figure": figure, "number": number, "sentence": sentence, "points": points}
     name = "comparison.html.j2" if "a" in result else "validation.html.j2"
     return environment.get_template(name).render(
-        r=result, side=SIDE, confounding=confounding, most=_UNREADABLE_AT_MOST, froc_points=froc_points
+        r=result,
+        side=SIDE,
+        confounding=confounding,
+        most=_UNREADABLE_AT_MOST,
+        froc_points=froc_points,
+        bland_altman=bland_altman,
     )
 
 
@@ -68,6 +73,29 @@ def froc_points(froc: Sequence[Json]) -> tuple[list[tuple[float, float]], float]
     return curve, max(0.1, max(x for x, _ in curve))
 
 
+def bland_altman(measured: Json) -> Json:
+    """Dots, and lines of the bias, both limits and zero, in the units of the plot; and the ends of both axes."""
+    pairs = [((float(t) + float(o)) / 2, float(o) - float(t)) for t, o in measured["points"]]
+    at = {key: float(measured[key]["value"]) for key in ("bias", "lower", "upper")}
+    xs, ys = [x for x, _ in pairs], [*(y for _, y in pairs), *at.values(), 0.0]
+    (x0, x1), (y0, y1) = ((low, high if high > low else low + 1.0) for low, high in
+                          ((min(v), max(v)) for v in (xs, ys)))  # fmt: skip
+
+    def down(y: float) -> float:
+        return round((y1 - y) / (y1 - y0) * SIDE, 1)
+
+    return {
+        "dots": [(round((x - x0) / (x1 - x0) * SIDE, 1), down(y)) for x, y in pairs],
+        "lines": [
+            (down(0.0), "even"),
+            (down(at["bias"]), "bias"),
+            *((down(at[k]), "limit") for k in ("lower", "upper")),
+        ],
+        "x": (x0, x1),
+        "y": (y0, y1),
+    }
+
+
 # --- terminal -----------------------------------------------------------------------------------------------------
 
 
@@ -82,6 +110,22 @@ def _validated(result: Json) -> Iterable[RenderableType]:
     people = f" of {data['patients']} patients" if data["patients"] is not None else ", patients unknown"
     yield f"[bold]{escape(model['name'])} {escape(model['version'])}[/] on {escape(data['name'])}: "
     yield f"{data['scored']} of {data['images']} images scored{people}; intervals are 95%, by {method['drawn_by']}."
+    if result["findings"]:
+        yield _findings(result)
+    for found in result["findings"].values():
+        if "boxes" in found:
+            boxes = found["boxes"]
+            yield (
+                f"Boxes of {escape(found['name'])}: hit rate {figure(boxes['hit_rate'])} at IoU {boxes['least_iou']}, "
+                f"{boxes['images']} images."
+            )
+    yield from _quantities(result)
+    if result["not_labelled"]:
+        yield f"Not in the labels: {', '.join(result['not_labelled'])}."
+    yield from _left_out(data)
+
+
+def _findings(result: Json) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("Finding", "n", "With it", "AUC", "Sensitivity (show)", "Specificity (show)",
                     "Sensitivity (raise)", "Specificity (raise)"):  # fmt: skip
@@ -90,17 +134,32 @@ def _validated(result: Json) -> Iterable[RenderableType]:
         cells = [_cell(found[at], which) for at in ("at_show", "at_raise") for which in ("sensitivity", "specificity")]
         auc = figure(found["auc"]) if found["auc"] is not None else f"– ({found['reason']})"
         table.add_row(escape(found["name"]), str(found["n"]), str(found["positives"]), auc, *cells)
-    yield table
-    for found in result["findings"].values():
-        if "boxes" in found:
-            boxes = found["boxes"]
-            yield (
-                f"Boxes of {escape(found['name'])}: hit rate {figure(boxes['hit_rate'])} at IoU {boxes['least_iou']}, "
-                f"{boxes['images']} images."
+    return table
+
+
+def _quantities(result: Json) -> Iterable[RenderableType]:
+    for key, o in result["outlines"].items():
+        far = o["hd95_mm"] or o["hd95_px"]
+        unit = "mm" if o["hd95_mm"] else "pixels"
+        text = f"Outlines, {key}: n {o['n']}, Dice {figure(o['dice'])}, missed {o['missed']}"
+        if far:
+            text += f", HD95 {figure(far['mean'])} {unit}"
+        if o["without"]:
+            text += f"; drawn where there is none: {o['drawn_where_none']} of {o['without']}"
+        yield escape(f"{text}.")
+    for name, q in result["measurements"].items():
+        if q["reason"]:
+            yield escape(f"Measured, {name}: n {q['n']}, missed {q['missed']}: {q['reason']}.")
+        else:
+            limits = f"limits of agreement {number(q['lower']['value'], 2)} to {number(q['upper']['value'], 2)}"
+            yield escape(
+                f"Measured, {name}: n {q['n']}, missed {q['missed']}, bias {figure(q['bias'])}, {limits}, mean "
+                f"absolute error {figure(q['mean_absolute_error'])} {q['unit']}."
             )
-    if result["not_labelled"]:
-        yield f"Not in the labels: {', '.join(result['not_labelled'])}."
-    yield from _left_out(data)
+    if result["measured"] and not result["measurements"]:
+        yield "There are no true values for what was measured: it is told, not judged."
+        for image, values in result["measured"].items():
+            yield escape(f"{image}: {', '.join(f'{name} {value:.1f}' for name, value in values.items())}")
 
 
 def _cell(at: Json | None, which: str) -> str:

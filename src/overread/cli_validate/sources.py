@@ -1,4 +1,4 @@
-"""From what the user named to scores: an installed package, a package's folder or ZIP, or a file of scores."""
+"""From what the user named to scores: a package (installed, a folder or ZIP), an analyser, or a file of scores."""
 
 from __future__ import annotations
 
@@ -6,75 +6,121 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from overread.bootstrap import registry
+from overread import bootstrap
 from overread.cli_validate import score as scoring
-from overread.cli_validate.dataset import Dataset
+from overread.cli_validate import series as series_of
+from overread.cli_validate.dataset import Dataset, load
+from overread.cli_validate.inventory import describe
+from overread.cli_validate.labels import for_analyser, for_card
+from overread.cli_validate.reading import AnalyserReader, ImageAnalyser
 from overread.cli_validate.score import Problem, Scores
+from overread.cli_validate.series import SeriesSet
 from overread.config import Settings
 from overread.domain.errors import InvalidRequest, NotFound
 from overread.inference.card import Card
 from overread.inference.package import Package, open_package
 from overread.inference.registry import Registry
 from overread.inference.runtime_onnx import OnnxModel
+from overread.pipeline.analysers.contract import VolumeAnalyser
 from overread.pipeline.recognise import VIEW_TASK
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One of both."""
+    """A package, an analyser, or a file of scores with the package or analyser that made them, if that is installed."""
 
     package: Package | None = None
+    analyser: VolumeAnalyser | ImageAnalyser | None = None
     scores: Scores | None = None
 
     @property
     def card(self) -> Card | None:
         return None if self.package is None else self.package.card
 
+    @property
+    def reads_series(self) -> bool:
+        """Whether it takes whole series instead of single images."""
+        return self.analyser is not None and not isinstance(self.analyser, ImageAnalyser)
 
-def resolve(name: str, settings: Settings) -> Source:
-    """What `name` stands for: NAME or NAME@VERSION of an installed package, else a path.
 
-    A file of scores gets the card of the very model that made them, if that is installed. Raises `InvalidRequest` if
-    there is nothing of that name, `InvalidPackage` if a package cannot be used.
+def resolve(name: str, settings: Settings, folder: Path) -> Source:
+    """What `name` stands for: NAME or NAME@VERSION of an installed package or analyser, else a path.
+
+    `folder` is the data set, which an error describes. Raises `InvalidRequest` if there is nothing of that name,
+    `InvalidPackage` if a package cannot be used.
     """
     path = Path(name)
-    shelf = registry(settings)
+    shelf = bootstrap.registry(settings)
     if path.is_file() and path.suffix.lower() == ".json":
         scores = scoring.read(path)
         made_by = next((p for p in shelf.packages if p.card.identity == scores.identity), None)
-        return Source(package=made_by, scores=scores)
+        analyser = None if made_by else next((a for a in bootstrap.analysers() if a.identity == scores.identity), None)
+        return Source(package=made_by, analyser=analyser, scores=scores)
     wanted, _, version = name.partition("@")
     found = [p for p in shelf.packages if p.card.identity.name == wanted and version in ("", p.card.identity.version)]
     if found:
         newest = max(p.card.sort_key for p in found)
         return Source(package=[p for p in found if p.card.sort_key == newest][-1])
+    analysers = bootstrap.analysers()
+    for analyser in analysers:
+        if analyser.identity.name == wanted and version in ("", analyser.identity.version):
+            return Source(analyser=analyser)
     if path.exists():
         return Source(package=open_package(path))
     refused = next((r for r in shelf.refused if wanted in r.path.parts), None)
     if refused is not None:
         raise InvalidRequest(f"The package {refused.path} cannot be used: {refused.reason}")
-    names = sorted({p.card.identity.name for p in shelf.packages})
+    names = sorted({p.card.identity.name for p in shelf.packages} | {a.identity.name for a in analysers})
     raise InvalidRequest(
         f"There is no model package {name!r} and no such path.",
-        remedy=f"Installed: {', '.join(names) or 'none'}.",
+        remedy=f"Installed: {', '.join(names) or 'none'}. The data set was understood: {describe(folder)}",
     )
 
 
+def data_for(
+    sources: list[Source], folder: Path, labels: Path | None, *, images: Path | None, patients: Path | None
+) -> Dataset | SeriesSet:
+    """The images or series of `folder`, and their truth for the findings of the first source that is known."""
+    known = next((s for s in sources if s.card is not None or s.analyser is not None), None)
+    if known is None:
+        raise InvalidRequest(
+            "The model that made these scores is not installed, so its card is not known.",
+            remedy="Install it, or name its package.",
+        )
+    if known.analyser is None:
+        if known.card is None:
+            raise ValueError("a source is a package, an analyser or a file of scores")
+        return load(folder, for_card(known.card, labels), images=images, patients=patients)
+    mapping = for_analyser(known.analyser.modality, labels)
+    if isinstance(known.analyser, ImageAnalyser):
+        return load(folder, mapping, images=images, patients=patients)
+    if images is not None or patients is not None:
+        raise InvalidRequest("--images and --patients are for folders of single images.")
+    return series_of.load(folder, known.analyser.modality, mapping)
+
+
 def scores_of(
-    source: Source, dataset: Dataset, settings: Settings, *, gate: bool, on_image: Callable[[], None]
+    source: Source, data: Dataset | SeriesSet, settings: Settings, *, gate: bool, on_image: Callable[[], None]
 ) -> Scores:
     """The file's scores, cut to the data set, or those of running the model."""
+    dataset = data.dataset if isinstance(data, SeriesSet) else data
     if source.scores is not None:
         return _cut(source.scores, dataset)
+    if isinstance(source.analyser, ImageAnalyser):
+        return scoring.score_by(dataset, AnalyserReader(source.analyser), on_image=on_image)
+    if source.reads_series != isinstance(data, SeriesSet):
+        raise InvalidRequest("One of both reads single images, the other whole series: they cannot be compared.")
+    if isinstance(data, SeriesSet) and source.analyser is not None:
+        return series_of.score(data, source.analyser, on_image=on_image)
     if source.package is None:
-        raise ValueError("a source is a package or a file of scores")
+        raise ValueError("a source is a package, an analyser or a file of scores")
     model = OnnxModel(
         source.package,
         threads=settings.model_threads or None,
         memory_bytes=settings.model_memory_mib * 1024 * 1024,
         timeout_s=settings.model_timeout_s,
     )
-    shelf: Registry = registry(settings)
+    shelf: Registry = bootstrap.registry(settings)
     try:
         view_model = shelf.find(VIEW_TASK) if gate else None
         return scoring.score(dataset, source.package.card, model, view_model, gate=gate, on_image=on_image)
