@@ -98,7 +98,8 @@ def _is_turn(turn: Floats) -> bool:
 def _resampled(
     segment: Segment, to_segment: Floats, first: tuple[int, int, int], size: tuple[int, int]
 ) -> NDArray[np.float32]:
-    offset = to_segment[:3, :3] @ np.array(first, np.float64) + to_segment[:3, 3]
+    # The nudge breaks ties: where grids are half a voxel apart, one of two border pixels is in, not both.
+    offset = to_segment[:3, :3] @ np.array(first, np.float64) + to_segment[:3, 3] + _ON_GRID
     out = np.zeros((1, *size), np.float32)
     ndimage.affine_transform(
         segment.mask.view(np.uint8), to_segment[:3, :3], offset, output=out, order=1, mode="grid-constant", cval=0.0
