@@ -26,6 +26,7 @@ from overread.domain.errors import InferenceError, InvalidRequest, NotFound, Ove
 from overread.domain.image import ImageHeader
 from overread.domain.modality import NON_IMAGE, Modality, modality_of
 from overread.domain.segment import Segment
+from overread.domain.study import InstanceRecord
 from overread.domain.volume import Volume
 from overread.pipeline.analysers.contract import VolumeAnalyser, VolumeReading
 
@@ -40,6 +41,8 @@ class Series:
     #: The folder that holds them, below the data set's; "." for the data set's own.
     folder: str
     files: tuple[Path, ...]
+    #: Of its first file.
+    header: ImageHeader
     patient: str
     sex: str
     #: SEG objects that outline something on it.
@@ -63,7 +66,7 @@ class SeriesSet:
 def find(folder: Path, modality: Modality | None) -> tuple[list[Series], int]:
     """The series of a modality (None: of any that has images) under `folder`, and how many files are no DICOM."""
     parser = PydicomParser()
-    images: dict[str, list[tuple[Path, str, str]]] = defaultdict(list)
+    images: dict[str, list[tuple[Path, InstanceRecord]]] = defaultdict(list)
     outlines: dict[str, list[Path]] = defaultdict(list)
     other = 0
     for number, path in enumerate(p for p in sorted(folder.rglob("*")) if p.is_file()):
@@ -75,19 +78,20 @@ def find(folder: Path, modality: Modality | None) -> tuple[list[Series], int]:
             if record.modality == "SEG":
                 outlines[read_segmentation(data, name=path.name).referenced_series].append(path)
             elif record.modality not in NON_IMAGE and _is(record.modality, modality):
-                images[record.series_instance_uid].append((path, record.patient_id, record.patient_sex))
+                images[record.series_instance_uid].append((path, record))
         except (OSError, OverreadError):
             other += 1
     found = []
     for uid, members in images.items():
-        first, patient, sex = members[0]
+        first, record = members[0]
         found.append(
             Series(
                 uid=uid,
                 folder=first.parent.relative_to(folder).as_posix(),
-                files=tuple(path for path, _, _ in members),
-                patient=patient,
-                sex=sex,
+                files=tuple(path for path, _ in members),
+                header=_header(record),
+                patient=record.patient_id,
+                sex=record.patient_sex,
                 truth=tuple(outlines.get(uid, ())),
             )
         )
@@ -158,7 +162,7 @@ def score(data: SeriesSet, analyser: VolumeAnalyser, *, on_image: Callable[[], N
 def _score_one(scores: Scores, dataset: Dataset, row: Row, series: Series, analyser: VolumeAnalyser) -> None:
     made = volumes_of([(path.name, path.read_bytes) for path in series.files])
     volume = made.main()
-    reading = analyser.read(volume, _header(series), context())
+    reading = analyser.read(volume, series.header, context())
     keep(scores, dataset, row, answer_of(replace(reading, segments=()), volume.affine, volume.shape))
     if reading.refused or not series.truth:
         return
@@ -166,12 +170,18 @@ def _score_one(scores: Scores, dataset: Dataset, row: Row, series: Series, analy
     scores.overlaps[row.image] = overlaps(truth, reading, volume)
 
 
-def _header(series: Series) -> ImageHeader:
-    first = series.files[0]
-    try:
-        return PydicomParser().image(first.read_bytes(), name=first.name).header
-    except OverreadError:  # the volume could be made without its first file
-        return ImageHeader(sop_instance_uid="", series_instance_uid=series.uid)
+def _header(record: InstanceRecord) -> ImageHeader:
+    return ImageHeader(
+        sop_instance_uid=record.sop_instance_uid,
+        series_instance_uid=record.series_instance_uid,
+        sop_class_uid=record.sop_class_uid,
+        modality=record.modality,
+        body_part=record.body_part,
+        view_position=record.view_position,
+        series_description=record.series_description or None,
+        instance_number=record.instance_number,
+        number_of_frames=record.number_of_frames,
+    )
 
 
 def overlaps(truth: list[Segment], reading: VolumeReading, volume: Volume) -> dict[str, Overlap]:
