@@ -141,7 +141,7 @@ def test_images_by_number_and_a_late_image(world: World) -> None:
     text = _page(world, f"/studies/{study}")
     assert "Image 2 of 2" in text and "View LL" in text and 'rel="prev"' in text
     first = _page(world, f"/studies/{study}?image=1")
-    assert "Image 1 of 2" in first and 'href="?image=2">on image 2' in first
+    assert "Image 1 of 2" in first and 'href="?image=2" data-finding="1">image 2' in first
     assert "Image 2 of 2" in _page(world, f"/studies/{study}?image=99")
 
 

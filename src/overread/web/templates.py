@@ -19,7 +19,8 @@ from overread.http.auth import FORM_TOKEN_FIELD
 from overread.http.replies import PRIVATE, etag_of, is_known, not_modified
 from overread.http.wiring import services_of
 from overread.services.access import Identity, Permission
-from overread.web import words
+from overread.web import figures, words
+from overread.web.stage import WINDOWS
 
 _HERE: Final = Path(__file__).parent
 
@@ -68,6 +69,7 @@ def _environment() -> Environment:
         STATUS_WORD=words.STATUS_WORD,
         FORM_TOKEN_FIELD=FORM_TOKEN_FIELD,
         Permission=Permission,
+        WINDOWS=WINDOWS,
     )
     env.filters.update(
         person_name=words.person_name,
@@ -84,6 +86,9 @@ def _environment() -> Environment:
         iso=words.iso,
         body_part=words.body_part,
         capitalise=words.capitalise,
+        issue=words.issue,
+        number=figures.number,
+        unit=figures.unit,
     )
     return env
 

@@ -133,6 +133,11 @@ def capitalise(sentence: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
+def issue(key: str) -> str:
+    """The type of a quality issue: `motion_artifact` -> "Motion artifact"."""
+    return key.replace("_", " ").capitalize()
+
+
 def body_part(value: str | None) -> str:
     """BodyPartExamined (0018,0015) for a person: CHEST -> Chest."""
     return value.replace("_", " ").capitalize() if value else "–"
