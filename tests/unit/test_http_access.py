@@ -45,8 +45,10 @@ def make_scene(world: World) -> Scene:
     with world.db.unit(ALPHA) as uow:
         uow.analyses.fail(failed, "INFERENCE_ERROR", "The model failed.", world.clock())
         uow.analyses.attach_sr(completed, "sr/x.dcm")
+        uow.analyses.attach_seg(completed, "seg/x.dcm")
         row = uow.studies.get(study)
     world.objects.put(ALPHA, "sr/x.dcm", b"DICM")
+    world.objects.put(ALPHA, "seg/x.dcm", b"DICM")
     assert row is not None
     return Scene(
         study_uid=row.study_instance_uid, study=study, completed=completed, pending=pending, failed=failed, sop=sop
@@ -83,6 +85,13 @@ ROUTES = [
         "POST", "/api/image-analysis/{analysisId}/retry", lambda s: f"/api/image-analysis/{s.failed}/retry", CLINICAL
     ),
     Route("GET", "/api/image-analysis/{analysisId}/sr", lambda s: f"/api/image-analysis/{s.completed}/sr", CLINICAL),
+    Route("GET", "/api/image-analysis/{analysisId}/seg", lambda s: f"/api/image-analysis/{s.completed}/seg", CLINICAL),
+    Route(
+        "GET",
+        "/api/image-analysis/{analysisId}/outlines",
+        lambda s: f"/api/image-analysis/{s.completed}/outlines?sopInstanceUid={s.sop}",
+        CLINICAL,
+    ),
     Route("GET", "/api/studies", lambda s: "/api/studies", CLINICAL, foreign=200),
     Route("GET", "/api/studies/{studyId}", lambda s: f"/api/studies/{s.study_uid}", CLINICAL),
     Route(
