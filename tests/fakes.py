@@ -296,6 +296,8 @@ class FakeAnalyses:
     def search(self, flt: AnalysisFilter) -> tuple[tuple[AnalysisRow, ...], int]:
         rows = [self._with_study(a) for a in self._state.analyses.values() if _matches(self._with_study(a), flt)]
         rows.sort(key=lambda a: (-a.priority.rank, a.requested_at, a.id))
+        if flt.repeat_only:
+            rows.sort(key=lambda a: a.completed_at or a.requested_at, reverse=True)
         start = (flt.page - 1) * flt.limit
         return tuple(rows[start : start + flt.limit]), len(rows)
 
@@ -398,6 +400,7 @@ def _matches(row: AnalysisRow, flt: AnalysisFilter) -> bool:
         and (flt.date_to is None or row.requested_at <= flt.date_to)
         and (flt.text is None or flt.text.lower() in text)
         and (flt.with_superseded or not row.superseded)
+        and (not flt.repeat_only or (row.outcome is not None and row.outcome.quality.flagged_for_repeat))
     )
 
 

@@ -182,6 +182,8 @@ class AnalysisFilter:
     text: str | None = None
     #: Whether analyses of an older revision of a study are listed too.
     with_superseded: bool = True
+    #: Only those whose images should be taken again, the newest result first: the patient may still be near.
+    repeat_only: bool = False
     page: int = 1
     limit: int = 50
 

@@ -275,14 +275,15 @@ class Analyses:
         return None if row is None else self._with_results([row])[0]
 
     def search(self, flt: AnalysisFilter) -> tuple[tuple[AnalysisRow, ...], int]:
-        """One page, and the total. Critical first, then urgent, then older first."""
+        """One page, and the total. Critical first, then urgent, then older first; repeats newest first."""
         where, values = _conditions(flt)
+        order = "a.completed_at DESC, a.id" if flt.repeat_only else "a.priority DESC, a.requested_at, a.id"
         total = self._connection.execute(
             f"SELECT count(*) FROM image_analyses a JOIN studies s ON s.id = a.study_id WHERE {where}",  # noqa: S608
             values,
         ).fetchone()
         rows = self._rows.execute(
-            f"{_SELECT} WHERE {where} ORDER BY a.priority DESC, a.requested_at, a.id LIMIT %s OFFSET %s",
+            f"{_SELECT} WHERE {where} ORDER BY {order} LIMIT %s OFFSET %s",
             [*values, flt.limit, (flt.page - 1) * flt.limit],
         ).fetchall()
         return tuple(self._with_results(rows)), total[0] if total else 0
@@ -349,6 +350,8 @@ def _conditions(flt: AnalysisFilter) -> tuple[str, list[Any]]:
 
     if not flt.with_superseded:
         add("NOT a.superseded")
+    if flt.repeat_only:
+        add("EXISTS (SELECT FROM quality_assessments q WHERE q.analysis_id = a.id AND q.flagged_for_repeat)")
     if flt.patient_id is not None:
         add("s.patient_id = %s", flt.patient_id)
     if flt.modality is not None:
