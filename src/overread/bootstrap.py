@@ -7,6 +7,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 from overread import __version__
 from overread.config import Settings
 from overread.dicom.read import PydicomParser
+from overread.domain.errors import SetupError
 from overread.domain.study import TenantId
 from overread.observe.logs import configure_logging
 from overread.services.assemble import AssembleService
@@ -32,6 +34,7 @@ if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no
 
     from overread.dicom.sr import HighdicomSrWriter
     from overread.inference.registry import Registry
+    from overread.pipeline.analysers.contract import VolumeAnalyser
     from overread.services.analyse import AnalyseService
     from overread.services.reconcile import ReconcileService
     from overread.services.structured_report import StructuredReportService
@@ -111,6 +114,24 @@ def registry(settings: Settings) -> Registry:
     )
 
 
+#: Entry points of installed packages: each names a class (or function) that makes a `VolumeAnalyser`.
+ANALYSERS_GROUP = "overread.analysers"
+
+
+def analysers() -> tuple[VolumeAnalyser, ...]:
+    """What reads volumes: our own, then those of installed packages by name. Raises `SetupError` for a broken one."""
+    found: list[VolumeAnalyser] = []
+    for point in sorted(entry_points(group=ANALYSERS_GROUP), key=lambda p: p.name):
+        try:
+            found.append(point.load()())
+        except (ImportError, AttributeError, TypeError) as error:
+            raise SetupError(
+                f"The analyser {point.name} ({point.value}) could not be loaded: {error}",
+                remedy="Repair the package that brings it, or uninstall it.",
+            ) from error
+    return tuple(found)
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkerParts:
     """What only the worker has."""
@@ -124,10 +145,13 @@ class WorkerParts:
 
 def build_worker(overread: Overread) -> WorkerParts:
     """Adds models and the SR writer."""
+    from overread.dicom.seg import HighdicomSegWriter
     from overread.dicom.sr import HighdicomSrWriter
+    from overread.dicom.stacked import DicomVolumes
     from overread.pipeline.triage import TriageTable
     from overread.services.analyse import AnalyseService
     from overread.services.reconcile import ReconcileService
+    from overread.services.segmentation import SegmentationService
     from overread.services.structured_report import StructuredReportService
 
     database: Database = overread.database
@@ -140,7 +164,12 @@ def build_worker(overread: Overread) -> WorkerParts:
             database=database,
             objects=overread.objects,
             parser=overread.parser,
+            volumes=DicomVolumes(),
+            segmentation=SegmentationService(
+                objects=overread.objects, writer=HighdicomSegWriter(), uid_root=overread.settings.uid_root
+            ),
             shelf=shelf,
+            analysers=analysers(),
             clock=now,
             table=TriageTable.from_catalogue(),
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from overread.bootstrap import Overread
 from overread.dicom.create import ImageIdentity, RadiographAttributes, create_dx, encode, stable_uid
+from overread.dicom.seg import HighdicomSegWriter
 from overread.dicom.sr import HighdicomSrWriter
+from overread.dicom.stacked import DicomVolumes
 from overread.domain.analysis import AnalysisStatus
 from overread.domain.errors import (
     AnalysisNotFound,
@@ -30,10 +32,12 @@ from overread.domain.evidence import EvidenceBar, InputSpec, Interval, ModelIden
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.study import ReceiveOutcome, TenantId
+from overread.pipeline.analysers.contract import VolumeAnalyser
 from overread.pipeline.ports import Model, Prediction
 from overread.pipeline.triage import TriageTable
 from overread.services.analyse import AnalyseService
 from overread.services.assemble import ANALYSE_TASK, SR_TASK
+from overread.services.segmentation import SegmentationService
 from overread.services.structured_report import StructuredReportService
 from overread.services.values import AnalysisFilter, AnalysisRow
 from overread.store import roles
@@ -99,6 +103,7 @@ class Bench:
     overread: Overread
     tenant: TenantId
     model: ChestModel
+    analysers: Sequence[VolumeAnalyser] = ()
 
     @property
     def service(self) -> AnalyseService:
@@ -106,7 +111,10 @@ class Bench:
             database=self.overread.database,
             objects=self.overread.objects,
             parser=self.overread.parser,
+            volumes=DicomVolumes(),
+            segmentation=SegmentationService(objects=self.overread.objects, writer=HighdicomSegWriter()),
             shelf=Shelf(self.model),
+            analysers=self.analysers,
             clock=now,
             table=TriageTable.from_catalogue(),
             bar=EvidenceBar(),

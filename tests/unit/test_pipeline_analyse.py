@@ -150,8 +150,8 @@ def test_a_frontal_chest_radiograph_is_read():
     assert outcome.triage.reason == "Critical: pneumothorax 0.91 (chest_xray 1.0.0)"
     assert told == [outcome.triage]
     assert [str(m) for m in outcome.models] == ["radiograph_view 1.0.0", "chest_xray 1.0.0"]
-    assert outcome.quality.level is None
-    assert "not assessed" in outcome.quality.recommendations
+    assert outcome.quality.level is not None
+    assert outcome.quality.score is not None
     (reading,) = seen
     assert reading.view == "chest_frontal"
     assert reading.scores["pleural_effusion"] == pytest.approx(0.1, abs=1e-4), "also below the threshold"

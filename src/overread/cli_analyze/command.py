@@ -54,7 +54,7 @@ def analyze(
         Format, typer.Option("--format", help="A table in plain words, or the AnalysisResult as JSON.")
     ] = Format.TEXT,
     out: Annotated[
-        Path | None, typer.Option(help="Also write result.json, images with boxes (PNG) and the DICOM SR there.")
+        Path | None, typer.Option(help="Also write result.json, images with boxes (PNG), DICOM SR and SEG there.")
     ] = None,
 ) -> None:
     """Analyse DICOM files, folders, ZIPs, PNG and JPEG without a server: what was found, and what was not assessed."""
@@ -130,6 +130,7 @@ def _run(
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from overread.bootstrap import analysers
     from overread.cli_analyze.run import Output, analyse_all
     from overread.cli_analyze.text import words
 
@@ -154,6 +155,7 @@ def _run(
             the_plan,
             refused,
             shelf,
+            analysers(),
             tags=tags,
             keep_evidence=folder is not None,
             on_file=lambda count: bar.advance(task, count),

@@ -2,6 +2,7 @@
 
 Two passes over the source. The first reads headers only and learns which files make a study; the second decodes, and
 hands a study on as soon as its last image is there. So a folder of a thousand radiographs never lies in memory at once.
+Of a CT series the files are kept as they came until its study is whole, and decoded when the series is read.
 """
 
 from __future__ import annotations
@@ -10,13 +11,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from overread.dicom.picture import is_picture, picture
 from overread.dicom.read import PydicomParser
+from overread.dicom.stacked import DicomVolumes
 from overread.domain.analysis import InstanceProblem
 from overread.domain.errors import NoPixelData, OverreadError
 from overread.domain.image import GreyImage, ImageInstance, cast_pixels
+from overread.domain.modality import is_ct
+from overread.domain.series import SeriesToRead
+from overread.domain.study import InstanceRecord
+from overread.services.study_inputs import SLICES_AT_LEAST, header_of
 from overread.services.unpack import Member, unpack
 
 #: Modalities (0008,0060) whose pixels may be needed; of the others a thumbnail is kept, for no analyser reads them.
@@ -53,6 +60,10 @@ class FileStudy:
     patient_id: str
     is_dicom: bool
     images: tuple[ImageInstance, ...]
+    #: CT series, to be read as volumes.
+    series: tuple[SeriesToRead, ...] = ()
+    #: Bytes of their files, by SOPInstanceUID.
+    slices: Mapping[str, bytes] = field(default_factory=dict)
     #: Names of the files by SOPInstanceUID.
     names: Mapping[str, str]
     #: Instances of this study that could not be decoded, or that name another patient.
@@ -79,10 +90,9 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True)
 class _Planned:
-    study_uid: str
-    sop_instance_uid: str
-    issuer_of_patient_id: str
-    patient_id: str
+    record: InstanceRecord
+    #: It is a slice of a series that is read as a volume.
+    is_slice: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +112,7 @@ def plan(path: Path, refused: Refused) -> Plan:
     Raises `UnsupportedFile` if there is no such path.
     """
     parser = PydicomParser()
-    dicom: dict[str, _Planned] = {}
+    records: dict[str, InstanceRecord] = {}
     seen: set[tuple[str, str]] = set()
     pictures = 0
     for member in unpack(path):
@@ -122,12 +132,15 @@ def plan(path: Path, refused: Refused) -> Plan:
         # The same instance twice is read once.
         if (record.study_instance_uid, record.sop_instance_uid) not in seen:
             seen.add((record.study_instance_uid, record.sop_instance_uid))
-            dicom[member.name] = _Planned(
-                study_uid=record.study_instance_uid,
-                sop_instance_uid=record.sop_instance_uid,
-                issuer_of_patient_id=record.issuer_of_patient_id,
-                patient_id=record.patient_id,
-            )
+            records[member.name] = record
+    slices: Counter[str] = Counter()
+    for record in records.values():
+        if is_ct(record.modality, record.sop_class_uid):
+            slices[record.series_instance_uid] += max(1, record.number_of_frames)
+    dicom = {
+        name: _Planned(record=record, is_slice=slices[record.series_instance_uid] >= SLICES_AT_LEAST)
+        for name, record in records.items()
+    }
     if not dicom and not pictures:
         # Nothing else is there: what would be no error among images is one now.
         refused.problems.extend(refused.left_out)
@@ -138,7 +151,7 @@ def plan(path: Path, refused: Refused) -> Plan:
 def studies(the_plan: Plan, refused: Refused, *, tags: Tags, keep_evidence: bool) -> Iterator[FileStudy]:
     """Second pass: each study once its last image is decoded. Bad pictures are noted in `refused`."""
     parser = PydicomParser()
-    waiting = Counter(p.study_uid for p in the_plan.dicom.values())
+    waiting = Counter(p.record.study_instance_uid for p in the_plan.dicom.values())
     open_: dict[str, _Growing] = {}
     known_bad = {problem.instance for problem in refused.problems}
     for member in unpack(the_plan.path):
@@ -147,11 +160,12 @@ def studies(the_plan: Plan, refused: Refused, *, tags: Tags, keep_evidence: bool
             if member.name not in known_bad and (study := _picture(member, tags, refused)) is not None:
                 yield study
             continue
-        growing = open_.setdefault(planned.study_uid, _Growing(planned))
+        growing = open_.setdefault(planned.record.study_instance_uid, _Growing(planned.record))
         growing.add(member, planned, parser, tags, keep_evidence=keep_evidence)
-        waiting[planned.study_uid] -= 1
-        if waiting[planned.study_uid] == 0:
-            yield open_.pop(planned.study_uid).done()
+        uid = planned.record.study_instance_uid
+        waiting[uid] -= 1
+        if waiting[uid] == 0:
+            yield open_.pop(uid).done(tags)
 
 
 def _picture(member: Member, tags: Tags, refused: Refused) -> FileStudy | None:
@@ -180,10 +194,13 @@ def _picture(member: Member, tags: Tags, refused: Refused) -> FileStudy | None:
 class _Growing:
     """A study whose images are still being decoded."""
 
-    def __init__(self, planned: _Planned) -> None:
-        self.planned = planned
-        self.patient = (planned.issuer_of_patient_id, planned.patient_id)
+    def __init__(self, first: InstanceRecord) -> None:
+        self.first = first
+        self.patient = (first.issuer_of_patient_id, first.patient_id)
         self.images: list[ImageInstance] = []
+        #: (name, bytes) of the files of each CT series, with the record of its first.
+        self.series: dict[str, tuple[InstanceRecord, list[tuple[str, bytes]]]] = {}
+        self.slices: dict[str, bytes] = {}
         self.names: dict[str, str] = {}
         self.problems: list[InstanceProblem] = []
         self.evidence: list[bytes] = []
@@ -191,11 +208,15 @@ class _Growing:
 
     def add(self, member: Member, planned: _Planned, parser: PydicomParser, tags: Tags, *, keep_evidence: bool) -> None:
         began = time.perf_counter()
-        self.names[planned.sop_instance_uid] = member.name
-        if (planned.issuer_of_patient_id, planned.patient_id) != self.patient:
+        record = planned.record
+        self.names[record.sop_instance_uid] = member.name
+        if (record.issuer_of_patient_id, record.patient_id) != self.patient:
             self.problems.append(_other_patient(member.name))
         try:
             data = member.read()
+            if planned.is_slice:
+                self._add_slice(member.name, record, data)
+                return
             image = tags.apply(parser.image(data, name=member.name))
         except OverreadError as error:
             self.problems.append(InstanceProblem(instance=member.name, code=error.code, message=str(error)))
@@ -204,19 +225,36 @@ class _Growing:
             self.images.append(image if needed else _small(image))
             if keep_evidence and (needed or not self.evidence):
                 self.evidence.append(data)
-        self.seconds += time.perf_counter() - began
+        finally:
+            self.seconds += time.perf_counter() - began
 
-    def done(self) -> FileStudy:
+    def _add_slice(self, name: str, record: InstanceRecord, data: bytes) -> None:
+        self.series.setdefault(record.series_instance_uid, (record, []))[1].append((name, data))
+        self.slices[record.sop_instance_uid] = data
+
+    def done(self, tags: Tags) -> FileStudy:
         return FileStudy(
-            study_id=self.planned.study_uid,
-            patient_id=self.planned.patient_id,
+            study_id=self.first.study_instance_uid,
+            patient_id=self.first.patient_id,
             is_dicom=True,
             images=tuple(self.images),
+            series=tuple(_series(record, files, tags) for record, files in self.series.values()),
+            slices=self.slices,
             names=self.names,
             problems=tuple(self.problems),
             evidence=tuple(self.evidence),
             seconds=self.seconds,
         )
+
+
+def _series(first: InstanceRecord, files: list[tuple[str, bytes]], tags: Tags) -> SeriesToRead:
+    header = header_of(first)
+    return SeriesToRead(
+        header=replace(header, body_part=header.body_part or tags.body_part),
+        number=first.series_number,
+        slices=max(len(files), first.number_of_frames),
+        load=partial(DicomVolumes().stack, files),
+    )
 
 
 def _other_patient(name: str) -> InstanceProblem:

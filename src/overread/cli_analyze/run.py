@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +13,8 @@ from typing import TypeVar
 from uuid import UUID, uuid5
 
 from overread.cli_analyze.files import FileStudy, Plan, Refused, Tags, studies
+from overread.cli_analyze.volumes import VolumeFiles, WrittenVolume
+from overread.dicom.read import PydicomParser
 from overread.domain import catalogue
 from overread.domain.analysis import AnalysisOutcome, QualityAssessment, TriageDecision
 from overread.domain.errors import OverreadError
@@ -23,12 +25,15 @@ from overread.domain.priority import Level
 from overread.http.results import result_from_outcome, scores_of
 from overread.http.wire import AnalysisResult, ImageScores
 from overread.pipeline.analyse import ImageReading, analyse
+from overread.pipeline.analysers.contract import VolumeAnalyser
 from overread.pipeline.ports import ModelShelf
 from overread.pipeline.triage import TriageTable
 from overread.render import LabelledBox, render_png
 from overread.services.ports import SrWriter
-from overread.services.values import SrRequest
+from overread.services.values import DisplayWindow, SrRequest
 
+#: Hounsfield units, as radiologists look at lungs.
+LUNG_WINDOW = DisplayWindow(center=-600, width=1500)
 _T = TypeVar("_T")
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -41,12 +46,15 @@ class Analysed:
     result: AnalysisResult
     #: None if the study failed as a whole.
     outcome: AnalysisOutcome | None
+    #: The DICOM SEG of a study with a volume that was read, as a file; None if there is none.
+    seg: WrittenVolume | None = None
 
 
 def analyse_all(
     the_plan: Plan,
     refused: Refused,
     shelf: ModelShelf,
+    analysers: Sequence[VolumeAnalyser] = (),
     *,
     tags: Tags,
     keep_evidence: bool = False,
@@ -54,12 +62,16 @@ def analyse_all(
 ) -> Iterator[Analysed]:
     """Every study of the plan, in the order in which they become whole. The next is decoded while one is analysed."""
     for study in _one_ahead(studies(the_plan, refused, tags=tags, keep_evidence=keep_evidence)):
-        yield _analyse(study, shelf)
+        yield _analyse(study, shelf, analysers, keep_evidence=keep_evidence)
         on_file(len(study.names))
 
 
-def _analyse(study: FileStudy, shelf: ModelShelf) -> Analysed:
+def _analyse(
+    study: FileStudy, shelf: ModelShelf, analysers: Sequence[VolumeAnalyser], *, keep_evidence: bool
+) -> Analysed:
     began = time.perf_counter()
+    analysis_id = uuid7()
+    volumes = VolumeFiles(study, analysis_id)
     started = datetime.now(UTC)
     readings: list[ImageReading] = []
     error: OverreadError | None = None
@@ -72,14 +84,17 @@ def _analyse(study: FileStudy, shelf: ModelShelf) -> Analysed:
             bar=EvidenceBar(),
             triage_table=TriageTable.from_catalogue(),
             new_id=uuid7,
+            series=study.series,
+            analysers=analysers,
             on_image=readings.append,
+            on_volume=volumes.add if keep_evidence else None,
         )
     except OverreadError as caught:
         error = caught
     seconds = study.seconds + time.perf_counter() - began
     result = result_from_outcome(
         outcome or _failed(study, str(error)),
-        analysis_id=uuid7(),
+        analysis_id=analysis_id,
         study_id=study.study_id,
         patient_id=study.patient_id,
         processing_seconds=round(seconds, 3),
@@ -89,7 +104,7 @@ def _analyse(study: FileStudy, shelf: ModelShelf) -> Analysed:
         images=[_scores(reading, study) for reading in readings],
         error=None if error is None else (error.code, str(error)),
     )
-    return Analysed(study=study, result=result, outcome=outcome)
+    return Analysed(study=study, result=result, outcome=outcome, seg=volumes.written)
 
 
 def _failed(study: FileStudy, why: str) -> AnalysisOutcome:
@@ -138,6 +153,7 @@ class Output:
     def __init__(self, folder: Path, sr_writer: SrWriter) -> None:
         self.folder = folder
         self._sr_writer = sr_writer
+        self._parser = PydicomParser()
         self._taken: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -152,9 +168,19 @@ class Output:
             if uid in read:
                 name = self._name(analysed.study.names.get(uid, uid), ".png")
                 (self.folder / name).write_bytes(render_png(image.image, boxes=_boxes(outcome, uid)))
-        if analysed.study.is_dicom and analysed.study.evidence:
+        self._write_slices(analysed.study, outcome)
+        if analysed.seg is not None:
+            (self.folder / self._name(analysed.study.study_id, ".seg.dcm")).write_bytes(analysed.seg.document)
+        if analysed.study.is_dicom and (analysed.study.evidence or analysed.study.slices):
             name = self._name(analysed.study.study_id, ".sr.dcm")
             (self.folder / name).write_bytes(self._sr_writer.write(_sr_request(analysed, outcome)))
+
+    def _write_slices(self, study: FileStudy, outcome: AnalysisOutcome) -> None:
+        """The CT slices that findings are shown on, in the lung window."""
+        for uid in dict.fromkeys(f.sop_instance_uid for f in outcome.findings if f.sop_instance_uid in study.slices):
+            image = self._parser.image(study.slices[uid], name=study.names[uid], window=LUNG_WINDOW)
+            name = self._name(study.names[uid], ".png")
+            (self.folder / name).write_bytes(render_png(image.image, boxes=_boxes(outcome, uid)))
 
     def write_result(self, text: str) -> None:
         """result.json."""
@@ -191,9 +217,16 @@ def _sr_request(analysed: Analysed, outcome: AnalysisOutcome) -> SrRequest:
     return SrRequest(
         analysis_id=analysis_id,
         outcome=outcome,
-        evidence=analysed.study.evidence,
+        evidence=analysed.study.evidence or _cited(analysed.study, outcome),
         sop_instance_uid=uid_from_uuid(uuid5(analysis_id, "sr instance")),
         series_instance_uid=uid_from_uuid(uuid5(analysis_id, "sr series")),
         completed_at=analysed.result.completed_at or datetime.now(UTC),
-        tracking_uids={},
+        tracking_uids={} if analysed.seg is None else analysed.seg.tracking_uids,
+        segmentation=None if analysed.seg is None else analysed.seg.reference,
     )
+
+
+def _cited(study: FileStudy, outcome: AnalysisOutcome) -> list[bytes]:
+    """The slices that findings are shown on, else one that stands for the series."""
+    cited = [study.slices[uid] for uid in dict.fromkeys(f.sop_instance_uid for f in outcome.findings)]
+    return cited or list(study.slices.values())[:1]

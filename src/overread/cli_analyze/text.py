@@ -12,9 +12,12 @@ from rich.table import Table
 from overread.domain.analysis import AnalysisStatus
 from overread.domain.priority import Level
 from overread.domain.texts import DISCLAIMER, NO_FINDING
-from overread.http.wire import AnalysisResult, Finding
+from overread.http.wire import AnalysisResult, Finding, QualityAssessment
 
 _COLOUR = {Level.CRITICAL: "bold red", Level.URGENT: "yellow", Level.ROUTINE: "green"}
+
+#: What people write for a UCUM code.
+_UNITS = {"[hnsf'U]": "HU"}
 
 
 def words(results: Sequence[AnalysisResult]) -> RenderableType:
@@ -50,15 +53,25 @@ def _detail(result: AnalysisResult) -> Iterator[RenderableType]:
         yield _findings(result.findings)
     elif result.assessed:
         yield NO_FINDING
+    if result.measurements:
+        yield _measurements(result)
     if result.assessed:
         yield "Assessed: " + ", ".join(a.name for a in result.assessed)
     yield from _not_assessed(result)
     if result.quality_assessment is not None:
-        for issue in result.quality_assessment.issues:
-            yield f"Quality: {escape(issue.description)}"
-        yield escape(result.quality_assessment.recommendations)
+        yield from _quality(result.quality_assessment)
     for problem in result.problems:
         yield f"[red]{problem.code}[/]: {escape(problem.message)}"
+
+
+def _quality(quality: QualityAssessment) -> Iterator[str]:
+    repeat = " · [yellow]repeat suggested[/]" if quality.flagged_for_repeat else ""
+    score = "" if quality.quality_score is None else f" ({quality.quality_score:.2f})"
+    yield f"Quality: {quality.overall_quality or 'not assessed'}{score}{repeat}"
+    for issue in quality.issues:
+        yield f"  {issue.severity}: {escape(issue.description)}"
+    if quality.recommendations:
+        yield f"  {escape(quality.recommendations)}"
 
 
 def _findings(findings: Sequence[Finding]) -> Table:
@@ -71,8 +84,23 @@ def _findings(findings: Sequence[Finding]) -> Table:
             if f.bounding_box
             else "not located"
         )
+        if f.slice_number is not None:
+            where = f"slice {f.slice_number}: {where}"
         colour = _COLOUR[f.severity]
         table.add_row(f.name, f"[{colour}]{f.severity}[/]", _confidence(f), where, _evidence(f))
+    return table
+
+
+def _measurements(result: AnalysisResult) -> Table:
+    """Those of a finding carry its name."""
+    names = {finding.id: finding.name for finding in result.findings}
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("Measurement", "Of", "Value", "Method"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "Value" else "left")
+    for m in result.measurements:
+        unit = "" if m.unit == "1" else f" {_UNITS.get(m.unit, m.unit)}"
+        of = "" if m.finding_id is None else names.get(m.finding_id, "")
+        table.add_row(m.measurement_type.replace("_", " "), of, f"{m.value:.4g}{unit}", escape(m.method))
     return table
 
 

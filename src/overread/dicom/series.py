@@ -61,9 +61,9 @@ def volumes_of(files: Sequence[File], *, max_bytes: int = MAX_VOLUME_BYTES) -> S
     """The CT volumes of the files of a series, in any order.
 
     Hounsfield units as int16, sorted by position, spacing from positions, LPS+. Never raises for what is in a file:
-    see `left_out` and `problems`. All volumes together have at most `max_bytes`; the array of each is allocated once
-    and filled slice by slice, so that the peak is the result and a few slices. A slice that cannot be decoded is left
-    out and the rest planned anew, as if it were missing.
+    see `left_out` and `problems`; a transient error of a reader of bytes goes through. All volumes together have at
+    most `max_bytes`; the array of each is allocated once and filled slice by slice, so that the peak is the result and
+    a few slices. A slice that cannot be decoded is left out and the rest planned anew, as if it were missing.
     """
     planned = plan_of(files, max_bytes=max_bytes)
     left_out, problems = list(planned.left_out), list(planned.problems)
@@ -101,6 +101,8 @@ def plan_of(files: Sequence[File], *, max_bytes: int = MAX_VOLUME_BYTES) -> Seri
         try:
             headers += headers_of(_bytes(source), name=name, file=number)
         except OverreadError as error:
+            if error.transient:
+                raise
             unreadable.append(LeftOut(name=name, code=error.code, reason=str(error)))
     planned = plan(headers, max_bytes=max_bytes)
     if not unreadable:
@@ -163,6 +165,8 @@ def _decoded(stack: Stack, files: Sequence[File], workers: int) -> Iterator[tupl
                 # All frames of the file, whichever are in this stack.
                 pixels = SlicePixels(scan(_bytes(source), name))
             except OverreadError as error:
+                if error.transient:
+                    raise
                 yield from ((at, error) for at in group)
                 continue
             for at in group:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from overread.dicom.attributes import Attributes
 from overread.dicom.read import index
 from overread.dicom.scan import scan
+from overread.domain.modality import CT_CLASSES
 
-#: CT Image Storage, Enhanced CT, Legacy Converted Enhanced CT.
-CT_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.2{tail}" for tail in ("", ".1", ".2"))
 _SHARED_GROUPS, _PER_FRAME_GROUPS = 0x52009229, 0x52009230
 #: What can tell repeated slices at one position apart, in the order in which it is tried.
 _DISTINCTIONS = (

@@ -44,6 +44,15 @@ def modality_of(dicom_modality: str | None) -> Modality | None:
     return _BY_DICOM.get((dicom_modality or "").strip().upper())
 
 
+#: CT Image Storage, Enhanced CT Image Storage, Legacy Converted Enhanced CT Image Storage (PS3.4 B.5).
+CT_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})
+
+
+def is_ct(dicom_modality: str | None, sop_class_uid: str) -> bool:
+    """Whether an image is a CT slice, or several: by its Modality, or by its SOP class where tags were stripped."""
+    return modality_of(dicom_modality) is Modality.CT or (not dicom_modality and sop_class_uid in CT_CLASSES)
+
+
 def quiet_period(modality: Modality | None) -> timedelta:
     """How long no instance may have come before a study of this modality counts as complete (DESIGN.md 3)."""
     return _QUIET.get(modality, timedelta(seconds=30)) if modality else timedelta(seconds=30)

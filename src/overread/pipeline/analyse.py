@@ -1,6 +1,7 @@
 """The whole pipeline, top to bottom: recognise -> quality -> detect -> triage -> measure -> compare -> triage again.
 
 One image that fails does not stop the others: it becomes a problem with its code, and the rest of the study is read.
+Radiographs are read image by image in here, series that make volumes in `pipeline.series`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from overread.domain.analysis import (
 )
 from overread.domain.errors import InferenceError, InvalidDicom, OverreadError
 from overread.domain.evidence import EvidenceBar, ModelIdentity
-from overread.domain.image import GreyImage, ImageInstance
+from overread.domain.image import ImageInstance
 from overread.domain.modality import Modality, modality_of
 from overread.domain.priority import Level
+from overread.domain.series import SeriesToRead
 from overread.pipeline import quality
 from overread.pipeline.analysers import chest_xray
+from overread.pipeline.analysers.contract import ReadingContext, VolumeAnalyser
 from overread.pipeline.ports import Model, ModelShelf
 from overread.pipeline.recognise import CHEST_XRAY_TASK, VIEW_TASK, Recognition, recognise
+from overread.pipeline.series import SeriesResult, VolumeRead, read_all
 from overread.pipeline.triage import TriageTable, decide
 
 _NO_MODEL = "no model is installed for chest radiographs"
@@ -54,7 +58,9 @@ class _Study:
 
     findings: list[Finding] = field(default_factory=list)
     recognised: list[tuple[str, Recognition]] = field(default_factory=list)
-    read: list[GreyImage] = field(default_factory=list)
+    #: Whether a radiograph was read.
+    read: bool = False
+    qualities: list[quality.ImageQuality] = field(default_factory=list)
     problems: list[InstanceProblem] = field(default_factory=list)
     models: list[ModelIdentity] = field(default_factory=list)
     error: OverreadError | None = None
@@ -68,20 +74,24 @@ def analyse(
     bar: EvidenceBar,
     triage_table: TriageTable,
     new_id: Callable[[], UUID],
+    series: Sequence[SeriesToRead] = (),
+    analysers: Sequence[VolumeAnalyser] = (),
     on_triage: Callable[[TriageDecision], None] | None = None,
     on_image: Callable[[ImageReading], None] | None = None,
+    on_volume: Callable[[VolumeRead], None] | None = None,
 ) -> AnalysisOutcome:
     """Read one study revision.
 
-    `problems` are instances that could not be decoded. `on_triage` hears of a critical first triage as soon as it is
-    known, `on_image` of each image.
+    `images` are read one by one, `series` as volumes by `analysers`. `problems` are instances that could not be
+    decoded. `on_triage` hears of a critical first triage as soon as it is known, `on_image` of each image, `on_volume`
+    of each volume that was read.
 
     Raises `InvalidDicom` (or the subclass of the first problem's code) if no image could be decoded, an
     `InferenceError` if the models failed on every image, and any transient error at once, so that the caller tries
     again.
     """
     study = _Study(problems=list(problems))
-    if not images and study.problems:
+    if not images and not series and study.problems:
         raise _nothing_readable(study.problems)
     view_model, chest_model = shelf.find(VIEW_TASK), shelf.find(CHEST_XRAY_TASK)
 
@@ -92,12 +102,15 @@ def analyse(
             on_image(reading)
         if first is None:
             first = _first_critical(study.findings, triage_table, bar, on_triage)
-    if study.error is not None and not study.recognised:
+    volumes = read_all(series, analysers, ReadingContext(bar=bar, table=triage_table, new_id=new_id), on_volume)
+    _add(study, volumes)
+    if study.error is not None and not study.recognised and not volumes.assessed:
         raise study.error
 
-    # Nothing is measured and no prior is compared yet: both will add findings before the second triage.
-    not_assessed = _not_assessed(study, chest_model)
-    assessed = tuple(o.finding for o in chest_model.outputs) if chest_model is not None and study.read else ()
+    # No prior is compared yet: that will add findings before the second triage.
+    not_assessed = (*_not_assessed(study, chest_model), *volumes.not_assessed)
+    looked_for = [o.finding for o in chest_model.outputs] if chest_model is not None and study.read else []
+    assessed = tuple(dict.fromkeys((*looked_for, *volumes.assessed)))
     triage = decide(
         study.findings,
         table=triage_table,
@@ -105,16 +118,17 @@ def analyse(
         before=first,
         nothing_assessed=None if assessed else _why_nothing(not_assessed),
     )
-    modality, body_part = _kind(images, study)
+    modality, body_part = _kind(images, study, volumes if series else None)
     return AnalysisOutcome(
         modality=modality,
         body_part=body_part,
         findings=tuple(study.findings),
         not_assessed=not_assessed,
         assessed=assessed,
-        quality=quality.assess(study.read),
+        quality=quality.combine(study.qualities),
         triage=triage,
         models=tuple(study.models),
+        measurements=tuple(volumes.measurements),
         problems=tuple(study.problems),
     )
 
@@ -133,6 +147,7 @@ def _read(
     uid = image.header.sop_instance_uid
     try:
         known = recognise(image, view_model)
+        study.qualities.append(quality.assess_image(image, known.modality, frontal_chest=known.task == CHEST_XRAY_TASK))
         if known.view is not None and view_model is not None:
             _used(study, view_model)
         if known.task is not None and chest_model is None:
@@ -149,9 +164,18 @@ def _read(
         return ImageReading(sop_instance_uid=uid, view=None, view_confidence=None, not_assessed=str(error), scores={})
     _used(study, chest_model)
     study.recognised.append((uid, known))
-    study.read.append(image.image)
+    study.read = True
     study.findings.extend(found.findings)
     return _reading(uid, known, found.scores)
+
+
+def _add(study: _Study, volumes: SeriesResult) -> None:
+    """What the series gave, to what the images gave."""
+    study.findings.extend(volumes.findings)
+    study.problems.extend(volumes.problems)
+    study.qualities.extend(volumes.qualities)
+    study.models.extend(identity for identity in volumes.models if identity not in study.models)
+    study.error = study.error or volumes.error
 
 
 def _used(study: _Study, model: Model) -> None:
@@ -229,8 +253,12 @@ def _why_nothing(not_assessed: Sequence[NotAssessed]) -> str:
     return next((item.reason for item in not_assessed), "there is no image in the study")
 
 
-def _kind(images: Sequence[ImageInstance], study: _Study) -> tuple[Modality | None, str | None]:
-    """Modality and body part of the study: of the images that were read, else of most."""
+def _kind(
+    images: Sequence[ImageInstance], study: _Study, volumes: SeriesResult | None
+) -> tuple[Modality | None, str | None]:
+    """Modality and body part of the study: of the volumes or images that were read, else of most."""
+    if volumes is not None and not study.read:
+        return Modality.CT, volumes.body_part
     known = [k for _, k in study.recognised if k.task is not None] or [k for _, k in study.recognised]
     modalities = Counter(k.modality for k in known if k.modality is not None)
     parts = Counter(k.body_part for k in known if k.body_part)

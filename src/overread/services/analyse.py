@@ -6,25 +6,28 @@ Being run twice is harmless: a claim makes every older claim powerless, and only
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import structlog
 
-from overread.domain.analysis import AnalysisOutcome, InstanceProblem, TriageDecision
+from overread.domain.analysis import AnalysisOutcome, TriageDecision
 from overread.domain.errors import OverreadError
 from overread.domain.evidence import EvidenceBar
 from overread.domain.ids import uuid7
-from overread.domain.image import ImageInstance
-from overread.domain.modality import Modality, modality_of
 from overread.domain.study import StoredInstance, TenantId
 from overread.pipeline.analyse import analyse
+from overread.pipeline.analysers.contract import VolumeAnalyser
 from overread.pipeline.ports import ModelShelf
+from overread.pipeline.series import VolumeRead
 from overread.pipeline.triage import TriageTable
+from overread.render.outlines import SliceOutline, outlines
 from overread.services.assemble import SR_PRIORITY, SR_TASK, enqueue_analysis
-from overread.services.ports import Clock, Database, DicomParser, ObjectStore
+from overread.services.ports import Clock, Database, DicomParser, ObjectStore, VolumeReader
 from overread.services.retry import RetryPolicy
+from overread.services.segmentation import SegmentationService, WrittenSeg
+from overread.services.study_inputs import inputs_of
 from overread.services.values import AnalysisRow
 
 log = structlog.get_logger(__name__)
@@ -35,13 +38,27 @@ _CLAIMS_AT_MOST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Result:
+    """What is saved together."""
+
+    outcome: AnalysisOutcome
+    outlines: Sequence[SliceOutline]
+    #: The DICOM SEG of the first volume that was read.
+    seg: WrittenSeg | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnalyseService:
     """What the worker runs."""
 
     database: Database
     objects: ObjectStore
     parser: DicomParser
+    volumes: VolumeReader
+    segmentation: SegmentationService
     shelf: ModelShelf
+    #: Readers of volumes, in the order in which they are asked.
+    analysers: Sequence[VolumeAnalyser]
     clock: Clock
     table: TriageTable
     bar: EvidenceBar = field(default_factory=EvidenceBar)
@@ -64,11 +81,11 @@ class AnalyseService:
             return
         began = self.monotonic()
         try:
-            outcome = self._outcome(tenant, row, stored)
+            result = self._outcome(tenant, row, stored)
         except OverreadError as error:
             self._failed(tenant, row, error)
             return
-        self._save(tenant, row, row.claim, outcome, round((self.monotonic() - began) * 1000))
+        self._save(tenant, row, row.claim, result, round((self.monotonic() - began) * 1000))
 
     def give_up(self, tenant: TenantId, analysis_id: UUID, code: str, message: str) -> None:
         """Fail for good; the page then says why and offers Retry."""
@@ -78,40 +95,63 @@ class AnalyseService:
                 unit.events.publish("analysis", {"analysis": str(analysis_id)})
         log.error("analysis given up", tenant=tenant.slug, analysis=str(analysis_id), code=code)
 
-    def _outcome(self, tenant: TenantId, row: AnalysisRow, stored: tuple[StoredInstance, ...]) -> AnalysisOutcome:
-        images: list[ImageInstance] = []
-        problems: list[InstanceProblem] = []
-        for instance in _to_decode(stored):
-            name = f"instance {instance.record.sop_instance_uid}"
-            try:
-                images.append(self.parser.image(self.objects.get(tenant, instance.object_key), name=name))
-            except OverreadError as error:
-                if error.transient:
-                    raise
-                problems.append(
-                    InstanceProblem(instance=instance.record.sop_instance_uid, code=error.code, message=str(error))
-                )
+    def _outcome(self, tenant: TenantId, row: AnalysisRow, stored: tuple[StoredInstance, ...]) -> _Result:
+        inputs = inputs_of(stored, tenant, objects=self.objects, parser=self.parser, volumes=self.volumes)
+        keys = {i.record.sop_instance_uid: i.object_key for i in stored}
+        outlined: list[SliceOutline] = []
+        written: list[WrittenSeg] = []
 
         def first_critical(decision: TriageDecision) -> None:
             with self.database.unit(tenant) as unit:
                 unit.analyses.save_triage(row.id, decision.urgency, decision.reason)
                 unit.events.publish("analysis", {"analysis": str(row.id), "study": str(row.study.id)})
 
-        return analyse(
-            images,
-            problems,
+        def outline(read: VolumeRead) -> None:
+            """While the volume is in memory: its outlines, and the SEG of the first one."""
+            segments, volume = read.reading.segments, read.volume
+            number = max((o.segment_number for o in outlined), default=0) + 1
+            outlined.extend(outlines(segments, volume, first_number=number))
+            if segments and not written:
+                written.append(
+                    self.segmentation.write_seg(
+                        tenant,
+                        analysis_id=row.id,
+                        study_id=row.study.id,
+                        segments=segments,
+                        stored=volume,
+                        evidence=self.objects.get(tenant, keys[volume.sop_instance_uids[0]]),
+                        findings=read.reading.findings,
+                        model=read.analyser,
+                        now=self.clock(),
+                    )
+                )
+
+        outcome = analyse(
+            inputs.images,
+            inputs.problems,
             self.shelf,
             bar=self.bar,
             triage_table=self.table,
             new_id=uuid7,
+            series=inputs.series,
+            analysers=self.analysers,
             on_triage=first_critical,
+            on_volume=outline,
         )
+        seg = written[0] if written else None
+        if seg is not None and seg.problem is not None:
+            outcome = replace(outcome, problems=(*outcome.problems, seg.problem))
+        return _Result(outcome=outcome, outlines=outlined, seg=seg)
 
-    def _save(self, tenant: TenantId, row: AnalysisRow, claim: UUID, outcome: AnalysisOutcome, elapsed_ms: int) -> None:
+    def _save(self, tenant: TenantId, row: AnalysisRow, claim: UUID, result: _Result, elapsed_ms: int) -> None:
+        outcome = result.outcome
         with self.database.unit(tenant) as unit:
             if not unit.analyses.complete(row.id, claim, outcome, self.clock(), elapsed_ms):
                 log.info("result dropped: cancelled or claimed by another", tenant=tenant.slug, analysis=str(row.id))
                 return
+            unit.outlines.save(row.id, result.outlines)
+            if result.seg is not None and result.seg.object_key is not None:
+                unit.analyses.attach_seg(row.id, result.seg.object_key)
             unit.audit.record(
                 "analysis.completed",
                 actor="worker",
@@ -145,17 +185,3 @@ class AnalyseService:
                 enqueue_analysis(unit, row.id, row.study.id, row.priority, delay)
             unit.events.publish("analysis", {"analysis": str(row.id), "study": str(row.study.id)})
         log.warning("analysis failed", tenant=tenant.slug, analysis=str(row.id), code=error.code, again_in_s=delay)
-
-
-def _to_decode(stored: tuple[StoredInstance, ...]) -> Iterator[StoredInstance]:
-    """Images that the pipeline must see: all that may be radiographs, one of each other series to say what it is."""
-    seen: set[str] = set()
-    for instance in stored:
-        record = instance.record
-        if record.filed_only_reason is not None:
-            continue
-        if modality_of(record.modality) in (None, Modality.XRAY):
-            yield instance
-        elif record.series_instance_uid not in seen:
-            seen.add(record.series_instance_uid)
-            yield instance

@@ -5,7 +5,7 @@ Every method that touches data works for one tenant: a `UnitOfWork` is one trans
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
@@ -16,6 +16,7 @@ from overread.domain.analysis import AnalysisOutcome, AnalysisStatus
 from overread.domain.image import ImageInstance
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
+from overread.domain.series import StackedSeries
 from overread.domain.study import InstanceRecord, Sender, StoredInstance, TenantId
 from overread.render.outlines import SliceOutline
 from overread.services.values import (
@@ -60,6 +61,17 @@ class DicomParser(Protocol):
         """Header and a decoded frame (from 1), shown with `window`, in units of the modality, or as the file says.
 
         Raises `InvalidDicom` and its subclasses; `FrameNotFound` if there is no such frame.
+        """
+        ...
+
+
+class VolumeReader(Protocol):
+    """`overread.dicom.stacked`."""
+
+    def stack(self, files: Sequence[tuple[str, Callable[[], bytes]]]) -> StackedSeries:
+        """The volumes of a series' files, (name for messages, what reads it), in any order.
+
+        Never raises for what is in a file; transient errors of the readers go through.
         """
         ...
 
@@ -142,7 +154,10 @@ class AnalysisRepository(Protocol):
     def latest_for_study(self, study_id: UUID) -> AnalysisRow | None: ...
 
     def search(self, flt: AnalysisFilter) -> tuple[tuple[AnalysisRow, ...], int]:
-        """One page, and the total. Critical first, then urgent, then older first, as the worklist stands."""
+        """One page, and the total. Critical first, then urgent, then older first, as the worklist stands.
+
+        With `repeat_only` the newest result first.
+        """
         ...
 
     def claim(self, analysis_id: UUID, now: datetime) -> AnalysisRow | None:
