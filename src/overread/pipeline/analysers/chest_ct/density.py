@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from overread.domain.segment import Mask
 from overread.domain.volume import AIR_HU
@@ -26,8 +27,8 @@ HIGH_HU = (-600.0, -250.0)
 #: Share of both lungs from which emphysema is said to be there, percent: the CT criterion of COPDGene 2019 (Lowe et
 #: al., Chronic Obstr Pulm Dis 2019;6:384).
 EMPHYSEMA_PERCENT = 5.0
-#: Most noise of a block with which shares are given, HU (standard deviation).
-MOST_NOISE_HU = 20.0
+#: Most that noise alone may put below -950 HU for shares to be given, percent of the lung.
+MOST_BY_NOISE_PERCENT = 1.0
 #: How far from its wall the trachea is looked at, mm, and how many blocks that must leave, in a slice and in all.
 _LUMEN_MM, _FEWEST_IN_SLICE, _FEWEST_BLOCKS = 3.0, 5, 40
 #: Where one standard deviation above the middle lies among normally distributed values.
@@ -44,6 +45,8 @@ class LungDensity:
     #: Mean of all its voxels, HU, and what 15% of its blocks lie below.
     mean_hu: float
     percentile_15_hu: float
+    #: Median of its blocks, HU.
+    median_hu: float
     #: Share of its blocks below -950 HU, and between -600 and -250 HU; percent.
     low_percent: float
     high_percent: float
@@ -69,9 +72,16 @@ class Density:
         """Why shares cannot be trusted, one sentence part; "" if they can."""
         if self.noise_hu is None:
             return "the noise could not be measured without a trachea, and noise looks like emphysema"
-        if self.noise_hu > MOST_NOISE_HU:
+        if self.by_noise_percent > MOST_BY_NOISE_PERCENT:
             return f"too noisy ({self.noise_hu:.0f} HU in blocks of 2 mm), and noise looks like emphysema"
         return ""
+
+    @property
+    def by_noise_percent(self) -> float:
+        """Share of a lung of this median that noise alone puts below -950 HU, percent."""
+        if not self.noise_hu:
+            return 0.0
+        return 100.0 * float(ndtr((LOW_HU - self.both.median_hu) / self.noise_hu))
 
     @property
     def method(self) -> str:
@@ -125,6 +135,7 @@ def _lung(counts: NDArray[np.int64], blocks: NDArray[np.float32], voxel_ml: floa
     return LungDensity(
         volume_ml=voxels * voxel_ml,
         mean_hu=mean,
+        median_hu=float(np.median(blocks)),
         percentile_15_hu=float(np.percentile(blocks, 15)),
         low_percent=100.0 * float(np.mean(blocks < LOW_HU)),
         high_percent=100.0 * float(np.mean(high)),

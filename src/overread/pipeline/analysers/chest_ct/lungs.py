@@ -211,7 +211,8 @@ def _hull_depth(grid: CoarseGrid, lungs: Mask) -> Floats32:
 
 
 def _filled_one(grid: CoarseGrid, lung: Mask, allowed: Mask, costal: Mask, hila: Mask) -> Mask:
-    box = box_of(lung, (8, 8, 8))
+    deep, high, wide = (int((_WALL_CLOSE_MM + 2.0) / step) + 2 for step in grid.spacing_mm)  # room for the ball
+    box = box_of(lung, (deep, high, wide))
     if box is None:
         return lung
     part, inside = lung[box], allowed[box]
