@@ -53,7 +53,7 @@ def test_a_folder_of_the_users_is_read_and_kept(environment: dict[str, str], tmp
     first = demo(environment, folder)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "PHANTOM TEST" in first.stdout
-    assert "no analyser is installed for CT yet" in first.stdout
+    assert "fewer than three CT slices" in first.stdout
     assert "broken.dcm" in first.stdout
     assert "notes.txt" in first.stdout
     assert "radiologist" in first.stdout

@@ -349,11 +349,11 @@ def test_names_that_collide_are_numbered(tmp_path: Path) -> None:
 
 def test_sections_are_decoded_and_not_assessed_once(tmp_path: Path) -> None:
     for number in range(3):
-        dicom(tmp_path / str(number), PTX, "1.9", f"1.9.{number + 1}", Modality="CT")
+        dicom(tmp_path / str(number), PTX, "1.9", f"1.9.{number + 1}", Modality="MR")
     status, out, _ = run(tmp_path, "--format", "json", "--out", tmp_path / "out")
     assert status == 0
     result = json.loads(out)
-    assert [n["reason"] for n in result["notAssessed"]] == ["no analyser is installed for CT yet"]
+    assert [n["reason"] for n in result["notAssessed"]] == ["no analyser is installed for MRI yet"]
     assert (tmp_path / "out" / "1.9.sr.dcm").exists()
 
 

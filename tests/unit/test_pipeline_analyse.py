@@ -211,13 +211,13 @@ def test_the_first_critical_triage_is_told_once_and_early():
 
 
 def test_a_study_of_another_modality_has_one_entry():
-    outcome = run([image(PHOTO, f"1.{n}", modality="CT", body_part="HEAD") for n in range(3)])
+    outcome = run([image(PHOTO, f"1.{n}", modality="MR", body_part="HEAD") for n in range(3)])
     assert [(n.finding_type, n.name, n.reason) for n in outcome.not_assessed] == [
-        ("", "Study", "no analyser is installed for CT yet")
+        ("", "Study", "no analyser is installed for MRI yet")
     ]
-    assert (outcome.modality, outcome.body_part) == (Modality.CT, "HEAD")
+    assert (outcome.modality, outcome.body_part) == (Modality.MRI, "HEAD")
     assert outcome.models == ()
-    assert outcome.triage.reason == "Routine: not assessed, no analyser is installed for CT yet"
+    assert outcome.triage.reason == "Routine: not assessed, no analyser is installed for MRI yet"
 
 
 def test_only_a_lateral_names_every_finding_as_not_assessed():

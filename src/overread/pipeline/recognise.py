@@ -2,7 +2,8 @@
 
 Tags are often missing or wrong, so a radiograph is only read if its pixels show a frontal chest *and* no tag says
 otherwise. Without tags the pixels decide; where both contradict each other, the image is not assessed and the reason
-names both. Cross-sectional images and ultrasound are told by their Modality (0008,0060): no analyser reads them yet.
+names both. MR and ultrasound are told by their Modality (0008,0060): no analyser reads them yet. CT series are not
+asked in here: `pipeline.series` reads them as volumes.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ _OTHER_WORDS = frozenset(
 _MIN_SIDE = 64
 
 _LATERAL = "a lateral view, and only frontal chest radiographs are read"
-_WORDS = {Modality.CT: "CT", Modality.MRI: "MRI", Modality.ULTRASOUND: "ultrasound", Modality.XRAY: "radiographs"}
+_SINGLE_CT = "fewer than three CT slices, and CT is measured in a series of slices"
+_WORDS = {Modality.MRI: "MRI", Modality.ULTRASOUND: "ultrasound", Modality.XRAY: "radiographs"}
 
 
 class _Tagged(Enum):
@@ -106,6 +108,8 @@ def _by_header(header: ImageHeader) -> Recognition | None:
     if tag in _RADIOGRAPHS or tag in _SILENT:
         return None
     modality = modality_of(tag)
+    if modality is Modality.CT:
+        return Recognition(modality=modality, body_part=header.body_part, reason=_SINGLE_CT, whole_study=True)
     if tag == "MG":
         words = "mammography"
     elif modality is not None:
