@@ -43,7 +43,8 @@ check: $(VENV)/.dev ## Format, lint, types, layers
 bench: $(VENV)/.dev peers ## Speed, as ratios taken side by side in one run
 	$(BIN)/python -m benchmarks
 
-prove: $(VENV)/.dev peers ## The long runs: crash test and bench; reports go to docs/reference
+prove: $(VENV)/.dev peers ## The long runs: accuracy, crash test and bench; reports go to docs/reference (fails on a drop)
+	$(BIN)/python -m benchmarks.accuracy --report docs/reference/accuracy.md --json docs/reference/accuracy.json
 	$(BIN)/python -m benchmarks.crash --rounds 10 --studies 50 --report docs/reference/crash.md
 	$(BIN)/python -m benchmarks --report docs/reference/speed.md
 
