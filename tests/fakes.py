@@ -369,8 +369,8 @@ class FakeAnalyses:
     def attach_sr(self, analysis_id: UUID, object_key: str) -> None:
         self._change(analysis_id, sr_object_key=object_key)
 
-    def attach_seg(self, analysis_id: UUID, object_key: str) -> None:
-        self._change(analysis_id, seg_object_key=object_key)
+    def attach_seg(self, analysis_id: UUID, object_key: str, segment_count: int) -> None:
+        self._change(analysis_id, seg_object_key=object_key, seg_segment_count=segment_count)
 
     def typical_seconds(self, modality: Modality | None, default: float) -> float:
         times = sorted(

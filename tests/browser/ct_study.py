@@ -170,7 +170,7 @@ def read_ct(
         assert unit.analyses.complete(ct.analysis, row.claim, outcome, bootstrap.now(), 8200)
         unit.outlines.save(ct.analysis, outlines(segments, volume))
         unit.analyses.attach_sr(ct.analysis, "sr/x.dcm")
-        unit.analyses.attach_seg(ct.analysis, "seg/x.dcm")
+        unit.analyses.attach_seg(ct.analysis, "seg/x.dcm", 1)
         unit.events.publish("analysis", {"analysis": str(ct.analysis), "study": str(row.study.id)})
     return outcome
 

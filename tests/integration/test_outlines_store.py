@@ -60,7 +60,7 @@ def complete(overread: Overread, tenant: TenantId, row: AnalysisRow, seg: str | 
         assert unit.analyses.complete(row.id, row.claim, outcome("1.2.5"), NOW, 900)
         unit.outlines.save(row.id, iter(all_outlines()))
         if seg is not None:
-            unit.analyses.attach_seg(row.id, seg)
+            unit.analyses.attach_seg(row.id, seg, 2)
 
 
 def test_outlines_come_back_as_they_were(overread: Overread, tenant: TenantId) -> None:
@@ -93,7 +93,7 @@ def test_the_seg_is_attached_in_the_transaction_that_completes(overread: Overrea
         assert row.claim is not None
         assert unit.analyses.complete(row.id, row.claim, outcome("1.2.5"), NOW, 900)
         unit.outlines.save(row.id, all_outlines())
-        unit.analyses.attach_seg(row.id, "seg/1.dcm")
+        unit.analyses.attach_seg(row.id, "seg/1.dcm", 2)
         raise RuntimeError("killed")
     with overread.database.unit(tenant) as unit:
         before = unit.analyses.get(row.id)
@@ -104,7 +104,7 @@ def test_the_seg_is_attached_in_the_transaction_that_completes(overread: Overrea
     with overread.database.unit(tenant) as unit:
         after = unit.analyses.get(row.id)
         assert after is not None
-        assert (after.status, after.seg_object_key) == ("completed", "seg/1.dcm")
+        assert (after.status, after.seg_object_key, after.seg_segment_count) == ("completed", "seg/1.dcm", 2)
 
 
 def test_measurements_keep_metadata_and_order(overread: Overread, tenant: TenantId) -> None:
@@ -154,7 +154,7 @@ def test_a_tenant_of_the_first_version_is_brought_up_to_date(
     schema = roles.tenant_role(tenant)
     # As it was before the second revision.
     owner.execute(f"DROP TABLE {schema}.analysis_outlines")
-    owner.execute(f"ALTER TABLE {schema}.image_analyses DROP COLUMN seg_object_key")
+    owner.execute(f"ALTER TABLE {schema}.image_analyses DROP COLUMN seg_object_key, DROP COLUMN seg_segment_count")
     owner.execute(f"ALTER TABLE {schema}.analysis_measurements DROP COLUMN metadata, DROP COLUMN position")
     owner.execute(f"UPDATE {schema}.schema_version SET version_num = 'tenant_0001'")
     engine = migrate.owner_engine(bootstrap.embedded(settings).url, roles.password(settings.secret(), "owner"))

@@ -45,7 +45,7 @@ def make_scene(world: World) -> Scene:
     with world.db.unit(ALPHA) as uow:
         uow.analyses.fail(failed, "INFERENCE_ERROR", "The model failed.", world.clock())
         uow.analyses.attach_sr(completed, "sr/x.dcm")
-        uow.analyses.attach_seg(completed, "seg/x.dcm")
+        uow.analyses.attach_seg(completed, "seg/x.dcm", 1)
         row = uow.studies.get(study)
     world.objects.put(ALPHA, "sr/x.dcm", b"DICM")
     world.objects.put(ALPHA, "seg/x.dcm", b"DICM")

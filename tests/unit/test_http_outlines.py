@@ -120,7 +120,7 @@ def test_the_seg_is_a_file_and_its_download_is_recorded(world: World, client: Te
     _, analysis, _ = outlined(world, SLICES)
     world.objects.put(ALPHA, "seg/x.dcm", b"DICM bytes")
     with world.db.unit(ALPHA) as uow:
-        uow.analyses.attach_seg(analysis, "seg/x.dcm")
+        uow.analyses.attach_seg(analysis, "seg/x.dcm", 2)
     answer = client.get(f"/api/image-analysis/{analysis}/seg")
     assert (answer.content, answer.headers["content-type"]) == (b"DICM bytes", "application/dicom")
     assert f"overread-seg-{analysis}.dcm" in answer.headers["content-disposition"]

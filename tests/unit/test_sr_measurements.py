@@ -161,7 +161,7 @@ def test_names_and_units_are_coded(kind: str, unit: str, name: str, scheme: str,
     assert "ContentSequence" not in item
 
 
-def completed(world: World, *, with_seg: bool) -> UUID:
+def completed(world: World, segment_count: int) -> UUID:
     """A CT in the store, analysed and outlined."""
     for name, data in FILES:
         filed = world.services.receive.receive(ALPHA, data, Sender(channel="dicom", name="CT", address="1"), name=name)
@@ -172,15 +172,15 @@ def completed(world: World, *, with_seg: bool) -> UUID:
     one, other = boxes(STORED)
     with world.db.unit(ALPHA) as unit:
         unit.outlines.save(analysis, outlines([lung(STORED, one), nodule(STORED, other)], STORED))
-        if with_seg:
-            unit.analyses.attach_seg(analysis, "seg/x.dcm")
+        if segment_count:
+            unit.analyses.attach_seg(analysis, "seg/x.dcm", segment_count)
     return analysis
 
 
-@pytest.mark.parametrize("with_seg", [True, False])
-def test_the_service_refers_to_the_seg_of_the_analysis(with_seg: bool):
+@pytest.mark.parametrize("segment_count", [0, 1, 2])
+def test_the_service_refers_to_what_is_in_the_seg_of_the_analysis(segment_count: int):
     world = make_world()
-    analysis = completed(world, with_seg=with_seg)
+    analysis = completed(world, segment_count)
     StructuredReportService(
         database=world.db, objects=world.objects, writer=HighdicomSrWriter(), clock=world.clock
     ).run(ALPHA, analysis)
@@ -191,13 +191,15 @@ def test_the_service_refers_to_the_seg_of_the_analysis(with_seg: bool):
     data = world.objects.get(ALPHA, row.sr_object_key)
     report = srread(BytesIO(data)).content
     found = report.get_volumetric_roi_measurement_groups()
-    assert len(found) == (2 if with_seg else 0)
-    if with_seg:
+    assert len(found) == segment_count
+    if segment_count == 2:
         referred = found[0].referenced_segment
         assert referred.referenced_sop_instance_uid == seg_uid(analysis)
-        for group in groups(data):
-            made_of = [i.UID for i in group.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "121232"]
-            assert made_of in ([STORED.series_instance_uid], []), "source series for segmentation"
+        made_of = [
+            [i.UID for i in group.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "121232"]
+            for group in groups(data)
+        ]
+        assert made_of == [[STORED.series_instance_uid], [STORED.series_instance_uid], []]
         listed = dcmread(BytesIO(data)).CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
         assert seg_series_uid(analysis) in {s.SeriesInstanceUID for s in listed}
 

@@ -11,6 +11,8 @@ from overread.domain.ids import uid_from_uuid
 from overread.services.tracking import tracking_uids
 
 STUDY = UUID(int=77)
+BOX = found("1.2.3").bounding_box
+assert BOX is not None
 
 
 def test_equal_findings_in_one_image_are_told_apart_by_their_place():
@@ -20,6 +22,9 @@ def test_equal_findings_in_one_image_are_told_apart_by_their_place():
     assert len(set(uids.values())) == 3
     again = tracking_uids(STUDY, [replace(f, id=UUID(int=f.id.int + 100)) for f in findings])
     assert list(again.values()) == list(uids.values()), "a second reading has other ids and the same tracking UIDs"
+    below = replace(one, id=UUID(int=8), bounding_box=replace(BOX, y=BOX.y + 30))
+    for order in ([one, below], [below, one]):
+        assert tracking_uids(STUDY, order)[one.id] == uids[one.id], "from the top, however they are listed"
     assert set(tracking_uids(UUID(int=78), findings).values()).isdisjoint(uids.values())
 
 

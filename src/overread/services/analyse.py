@@ -151,7 +151,7 @@ class AnalyseService:
                 return
             unit.outlines.save(row.id, result.outlines)
             if result.seg is not None and result.seg.object_key is not None:
-                unit.analyses.attach_seg(row.id, result.seg.object_key)
+                unit.analyses.attach_seg(row.id, result.seg.object_key, result.seg.segment_count)
             unit.audit.record(
                 "analysis.completed",
                 actor="worker",

@@ -190,8 +190,11 @@ class AnalysisRepository(Protocol):
 
     def attach_sr(self, analysis_id: UUID, object_key: str) -> None: ...
 
-    def attach_seg(self, analysis_id: UUID, object_key: str) -> None:
-        """Where the SEG of this analysis lies; call it in the transaction of `complete`, after the object is put."""
+    def attach_seg(self, analysis_id: UUID, object_key: str, segment_count: int) -> None:
+        """Where the SEG of this analysis lies, and how many segments are in it.
+
+        Call it in the transaction of `complete`, after the object is put.
+        """
         ...
 
     def unfinished(self) -> tuple[AnalysisRow, ...]:

@@ -32,6 +32,7 @@ class WrittenSeg:
     """What became of a SEG: its key in the object store, or the problem to show beside the findings."""
 
     object_key: str | None
+    segment_count: int = 0
     problem: InstanceProblem | None = None
 
 
@@ -56,7 +57,7 @@ class SegmentationService:
         model: ModelIdentity,
         now: datetime,
     ) -> WrittenSeg:
-        """Write and put it. Give `object_key` to `attach_seg`, and add `problem` to the outcome's problems.
+        """Write and put it. Give key and count to `attach_seg`, and add `problem` to the outcome's problems.
 
         `stored` is the volume as `dicom.series` read it, `evidence` the bytes of one of its files, `study_id` our id of
         the study. Never raises for what the images are like; `StorageFull` and other transient errors go through.
@@ -90,7 +91,7 @@ class SegmentationService:
             )
         key = f"seg/{analysis_id}.dcm"
         self.objects.put(tenant, key, document)
-        return WrittenSeg(object_key=key)
+        return WrittenSeg(object_key=key, segment_count=len(segments))
 
 
 def seg_uid(analysis_id: UUID, uid_root: str = "2.25") -> str:
@@ -109,10 +110,11 @@ def seg_reference(
     """How the SR of an analysis refers to its SEG; None if there is none."""
     if row.seg_object_key is None:
         return None
+    inside = [segment for segment in segments if segment.number <= row.seg_segment_count]
     return SegReference(
         sop_instance_uid=seg_uid(row.id, uid_root),
         series_instance_uid=seg_series_uid(row.id, uid_root),
         source_series_uid=source_series_uid,
-        findings={s.finding_id: s.number for s in segments if s.finding_id is not None},
-        organs={s.key: s.number for s in segments if s.finding_id is None},
+        findings={s.finding_id: s.number for s in inside if s.finding_id is not None},
+        organs={s.key: s.number for s in inside if s.finding_id is None},
     )

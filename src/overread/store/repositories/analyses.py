@@ -176,10 +176,11 @@ class Analyses:
             "UPDATE image_analyses SET sr_object_key = %s WHERE id = %s", (object_key, analysis_id)
         )
 
-    def attach_seg(self, analysis_id: UUID, object_key: str) -> None:
-        """Where the SEG of this analysis lies."""
+    def attach_seg(self, analysis_id: UUID, object_key: str, segment_count: int) -> None:
+        """Where the SEG of this analysis lies, and how many segments are in it."""
         self._connection.execute(
-            "UPDATE image_analyses SET seg_object_key = %s WHERE id = %s", (object_key, analysis_id)
+            "UPDATE image_analyses SET seg_object_key = %s, seg_segment_count = %s WHERE id = %s",
+            (object_key, segment_count, analysis_id),
         )
 
     def _finish(self, analysis_id: UUID, status: str, now: datetime, code: str | None, message: str | None) -> bool:

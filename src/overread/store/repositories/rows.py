@@ -38,7 +38,8 @@ STUDY_COLUMNS = """
 ANALYSIS_COLUMNS = """
     a.id, a.revision, a.modality, a.status, a.priority, a.queue_priority, a.urgency, a.reason, a.requested_by,
     a.requested_at, a.started_at, a.completed_at, a.processing_ms, a.model_version, a.error_code, a.error_message,
-    a.attempts, a.superseded, a.sr_object_key, a.seg_object_key, a.claim, a.outcome
+    a.attempts, a.superseded, a.sr_object_key, a.seg_object_key,
+    a.seg_segment_count, a.claim, a.outcome
 """
 
 
@@ -110,6 +111,7 @@ def analysis_row(
         superseded=row["superseded"],
         sr_object_key=row["sr_object_key"],
         seg_object_key=row["seg_object_key"],
+        seg_segment_count=row["seg_segment_count"],
         claim=row["claim"],
         outcome=outcome,
         tracking_uids=tracking,

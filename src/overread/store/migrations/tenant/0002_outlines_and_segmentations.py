@@ -24,6 +24,7 @@ CREATE TABLE analysis_outlines (
 CREATE INDEX outlines_image ON analysis_outlines (analysis_id, sop_instance_uid, frame_number);
 
 ALTER TABLE image_analyses ADD COLUMN seg_object_key text;
+ALTER TABLE image_analyses ADD COLUMN seg_segment_count smallint NOT NULL DEFAULT 0;
 ALTER TABLE analysis_measurements ADD COLUMN metadata jsonb NOT NULL DEFAULT '{}';
 -- As the analyser ordered them: ids of one millisecond have no order.
 ALTER TABLE analysis_measurements ADD COLUMN position smallint NOT NULL DEFAULT 0;
