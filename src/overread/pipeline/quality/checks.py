@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from overread.domain.image import FloatImage
@@ -10,7 +11,7 @@ from overread.pipeline.quality.measures import Reduced
 from overread.pipeline.quality.score import Check, IssueType, Scale
 
 #: One value in all pixels: nothing to see, whatever the modality. A tenth of the display's range is hard to see.
-CONTRAST = Scale(clear=0.35, mild=0.25, moderate=0.15, severe=0.08)
+CONTRAST = Scale(clear=0.3, mild=0.22, moderate=0.14, severe=0.07)
 #: Share of the rows or columns that were never transferred.
 POLARITY_ADVICE = "Check PhotometricInterpretation and the window, and send the image with the right polarity."
 TRUNCATED = Scale(clear=0.02, mild=0.04, moderate=0.08, severe=0.16)
@@ -28,17 +29,21 @@ class Limits:
     white: Scale
     #: Share of black pixels; None where the background is black by nature.
     black: Scale | None
-    #: Median of the display values: too dark below, too bright above.
+    #: A percentile of the display values, below which the image is too dark; where much is black by nature, a high one.
     dark: Scale
+    dark_percentile: float
+    #: Median of the display values, above which it is too bright.
     bright: Scale
     #: Step beside a constant band that no collimator or background makes.
     band_step: float
-    #: How much brighter the border is than the middle in an inverted image; None where that says nothing.
-    border: Scale | None
+    #: What is bright only if black and white were exchanged; None where something else tells.
+    inverted: tuple[Callable[[FloatImage], float], Scale] | None
+    #: Longest side, in pixels, up to which pixels limit the sharpness more than the examination.
+    small_side: int = measures.SMALL_SIDE
     #: What to do about blur.
     blur_advice: str = "Repeat with the patient still and with a shorter exposure, and check the focus."
     noise_advice: str = "Repeat with a higher dose or sensitivity class, and check the exposure index."
-    dark_advice: str = "Check the exposure index and the window, and repeat with a corrected exposure."
+    exposure_advice: str = "Check the exposure index and the window, and repeat with a corrected exposure."
 
 
 def of_image(reduced: Reduced, limits: Limits, spacing_mm: tuple[float, float] | None) -> tuple[list[Check], list[str]]:
@@ -48,10 +53,10 @@ def of_image(reduced: Reduced, limits: Limits, spacing_mm: tuple[float, float] |
     spread = measures.contrast(image)
     checks = [_contrast(spread), _truncated(image, limits)]
     checks.extend(_exposure(image, limits))
-    if limits.border is not None:
-        checks.append(_inverted(image, limits.border))
+    if limits.inverted is not None:
+        checks.append(_inverted(image, *limits.inverted))
     checks.append(_noise(image, spread, limits))
-    if max(image.shape) * reduced.factor <= measures.SMALL_SIDE:
+    if max(image.shape) * reduced.factor <= limits.small_side:
         rows, columns = image.shape
         notes.append(f"Sharpness was not assessed: {columns} x {rows} pixels limit it more than the examination.")
     elif spread >= CONTRAST.severe:
@@ -82,25 +87,27 @@ def _truncated(image: FloatImage, limits: Limits) -> Check:
 
 def _exposure(image: FloatImage, limits: Limits) -> list[Check]:
     black, white = measures.saturated(image)
-    middle = measures.median(image)
+    middle = measures.percentile(image, 50.0)
+    low = measures.percentile(image, limits.dark_percentile)
     checks = [
         Check(
             type=IssueType.CLIPPING,
             grade=limits.white.grade(white),
             description=f"{white:.0%} of the pixels are plain white: what is dense there shows no detail.",
-            recommendation=limits.dark_advice,
+            recommendation=limits.exposure_advice,
         ),
         Check(
             type=IssueType.EXPOSURE,
-            grade=limits.dark.grade(middle),
-            description=f"The image is too dark: half of it is below {middle:.0%} of the display's brightness.",
-            recommendation=limits.dark_advice,
+            grade=limits.dark.grade(low),
+            description=f"The image is too dark: {limits.dark_percentile:.0f}% of it is below {low:.0%} of the "
+            "display's brightness.",
+            recommendation=limits.exposure_advice,
         ),
         Check(
             type=IssueType.EXPOSURE,
             grade=limits.bright.grade(middle),
             description=f"The image is too bright: half of it is above {middle:.0%} of the display's brightness.",
-            recommendation=limits.dark_advice,
+            recommendation=limits.exposure_advice,
         ),
     ]
     if limits.black is not None:
@@ -109,18 +116,18 @@ def _exposure(image: FloatImage, limits: Limits) -> list[Check]:
                 type=IssueType.CLIPPING,
                 grade=limits.black.grade(black),
                 description=f"{black:.0%} of the pixels are plain black: what lets rays through shows no detail.",
-                recommendation=limits.dark_advice,
+                recommendation=limits.exposure_advice,
             )
         )
     return checks
 
 
-def _inverted(image: FloatImage, border: Scale) -> Check:
-    excess = measures.border_brightness(image)
+def _inverted(image: FloatImage, brightness: Callable[[FloatImage], float], scale: Scale) -> Check:
+    excess = brightness(image)
     return Check(
         type=IssueType.INVERTED,
-        grade=border.grade(excess),
-        description=f"The border is {excess:.0%} of the display's range brighter than the middle, "
+        grade=scale.grade(excess),
+        description=f"What holds no detail is bright (by {excess:.2f}; air is dark), "
         "as if black and white were exchanged.",
         recommendation=POLARITY_ADVICE,
     )

@@ -1,34 +1,160 @@
-"""Polarity and position of a frontal chest radiograph, from where it is dark."""
+"""Polarity and position of a frontal chest radiograph, from where it is darker than its surroundings.
+
+All of it is seen at 128 x 128: the lung fields are what is darker than the mean around it, between two brighter
+stretches of the same row. That needs no training and finds both fields in nearly every film that shows two.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from overread.domain.image import FloatImage
-from overread.pipeline.quality.checks import POLARITY_ADVICE
+from overread.pipeline.quality import measures
 from overread.pipeline.quality.score import Check, IssueType, Scale
 
-#: Middle of the chest minus lung, in standard deviations of the image: lungs are darker unless both are white.
-POLARITY = Scale(clear=0.0, mild=-0.2, moderate=-0.4, severe=-0.6)
+#: Abdomen and mediastinum minus lung fields, in standard deviations of the image: 3.3 is usual, and an inverted image
+#: has as much below zero.
+POLARITY = Scale(clear=0.3, mild=0.0, moderate=-0.3, severe=-0.6)
+#: Width of the lung fields in the outermost rows, as a share of the image: an apex or a base that ends inside has 0.
+CUT = Scale(clear=0.02, mild=0.05, moderate=0.12, severe=0.25)
+#: Share of the rows at mid-lung in which a lung field reaches the side of the image.
+CUT_SIDE = Scale(clear=0.05, mild=0.15, moderate=0.35, severe=0.6)
+#: Angle between the middle of the chest and the image's columns, degrees.
+TILT = Scale(clear=8.0, mild=12.0, moderate=17.0, severe=24.0)
+#: Distance of the middle of the chest from that of the image, as a share of its width.
+OFF_CENTRE = Scale(clear=0.1, mild=0.13, moderate=0.17, severe=0.22)
+#: Difference of the widths of both lung fields by their sum. Never severe: disease makes a lung narrow too.
+ASYMMETRY = Scale(clear=0.3, mild=0.4, moderate=0.55, severe=1.2)
+
+_SIDE = 128
+#: Sigma of the surroundings that a pixel is compared with: half of a lung's width.
+_AROUND = 18.0
+#: Where each lung is expected, as (rows, columns) of the grid, and how many pixels of it must be there.
+_ROWS = slice(32, 77)
+_HALVES = (slice(15, 58), slice(70, 113))
+_SEED_PIXELS = 60
+#: Rows in which both fields must be seen before tilt and rotation are measured.
+_BOTH_ROWS = 20
+_POSITION_ADVICE = (
+    "Repeat with both apices and both costophrenic angles in the field and the patient straight and centred."
+)
 
 
-def assess(image: FloatImage) -> list[Check]:
-    """Checks of one frontal chest, float32 (rows, columns), 0..1."""
-    return [_polarity(image)]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LungFields:
+    """What is dark in a frontal chest, at 128 x 128."""
+
+    #: The image, smoothed.
+    pixels: FloatImage
+    #: Darker than the surroundings: lungs, air beside the body.
+    dark: NDArray[np.bool_]
+    #: The lung fields.
+    fields: NDArray[np.bool_]
+    #: How many of the two were found.
+    found: int
+
+
+def assess(image: FloatImage) -> tuple[list[Check], list[str]]:
+    """Checks of one frontal chest, float32 (rows, columns), 0..1, and what could not be looked at."""
+    checks = [_polarity(image)]
+    seen = lung_fields(image)
+    if not seen.found:
+        return checks, ["Positioning was not assessed: no lung field stands out from its surroundings."]
+    checks.extend(_cut(seen))
+    placed = placement(seen)
+    if placed is None:
+        return checks, ["Rotation was not assessed: both lung fields are not seen side by side."]
+    checks.extend(_placed(*placed))
+    return checks, []
+
+
+def lung_fields(image: FloatImage) -> LungFields:
+    """Find the lung fields of an image, float32 (rows, columns), 0..1."""
+    small = measures.reduce(image, 2 * _SIDE).pixels
+    factors = (_SIDE / small.shape[0], _SIDE / small.shape[1])
+    pixels = ndimage.zoom(small, factors, order=1, mode="nearest", grid_mode=True)
+    pixels = ndimage.gaussian_filter(pixels, 1.0)
+    dark = pixels < ndimage.gaussian_filter(pixels, _AROUND, mode="nearest")
+    wall = ndimage.binary_opening(~dark, np.ones((1, 3), np.bool_))
+    enclosed = dark & np.maximum.accumulate(wall, axis=1) & np.maximum.accumulate(wall[:, ::-1], axis=1)[:, ::-1]
+    labels, count = ndimage.label(ndimage.binary_opening(enclosed, np.ones((3, 3), np.bool_)))
+    fields, found = np.zeros_like(dark), 0
+    for half in _HALVES:
+        sizes = np.bincount(labels[_ROWS, half].ravel(), minlength=count + 1)
+        sizes[0] = 0
+        if sizes.max() >= _SEED_PIXELS:
+            fields |= labels == sizes.argmax()
+            found += 1
+    return LungFields(pixels=np.asarray(pixels, np.float32), dark=dark, fields=fields, found=found)
 
 
 def polarity(image: FloatImage) -> float:
-    """How much darker the darker lung field is than the middle, in standard deviations of the area around both."""
+    """Mean of mediastinum and abdomen minus that of both lung fields, twice, in standard deviations of the image."""
     rows, columns = image.shape
-    chest = image[int(0.2 * rows) : int(0.65 * rows)]
 
-    def field(low: float, high: float) -> float:
-        return float(np.mean(chest[:, int(low * columns) : max(int(high * columns), int(low * columns) + 1)]))
+    def part(top: float, bottom: float, left: float, right: float) -> float:
+        across = slice(int(left * columns), int(right * columns) + 1)
+        return float(np.mean(image[int(top * rows) : int(bottom * rows) + 1, across]))
 
-    spread = float(np.std(chest[:, int(0.15 * columns) : int(0.85 * columns) + 1]))
+    spread = float(np.std(image[rows // 10 : rows - rows // 10, columns // 10 : columns - columns // 10]))
     if spread < 1e-3:
-        return 0.0
-    return (field(0.44, 0.56) - min(field(0.2, 0.4), field(0.6, 0.8))) / spread
+        return POLARITY.clear
+    lungs = part(0.25, 0.6, 0.2, 0.4) + part(0.25, 0.6, 0.6, 0.8)
+    return (part(0.2, 0.65, 0.44, 0.56) + part(0.82, 0.97, 0.35, 0.65) - lungs) / spread
+
+
+def ends(seen: LungFields) -> tuple[float, float]:
+    """Width of the lung fields at the top and at the bottom of the image, as shares of its width."""
+    widths = seen.fields.sum(axis=1) / _SIDE
+    return float(widths[1:3].max()), float(widths[-3:-1].max())
+
+
+def sides(seen: LungFields) -> float:
+    """Share of the rows at mid-lung in which the darkness beside the mediastinum runs to the side of the image."""
+    middle = slice(int(0.3 * _SIDE), int(0.7 * _SIDE))
+    ridge = middle.start + int(np.argmax(seen.pixels[_ROWS, middle].mean(axis=0)))
+    rows = range(int(0.35 * _SIDE), int(0.65 * _SIDE))
+    halves = (seen.dark[:, :ridge][:, ::-1], seen.dark[:, ridge + 1 :])
+    return max(sum(_runs_out(half[row]) for row in rows) for half in halves) / len(rows)
+
+
+def _runs_out(outwards: NDArray[np.bool_]) -> bool:
+    """Whether the first dark stretch from the mediastinum begins near it, is no mere line and ends at the border."""
+    dark = np.flatnonzero(outwards)
+    if dark.size == 0 or dark[0] >= 0.2 * _SIDE:
+        return False
+    bright = np.flatnonzero(~outwards[dark[0] :])
+    length = int(bright[0]) if bright.size else outwards.size - int(dark[0])
+    return int(dark[0]) + length >= outwards.size - 1 and length >= 0.1 * _SIDE
+
+
+def placement(seen: LungFields) -> tuple[float, float, float] | None:
+    """(tilt in degrees, distance of the middle from the image's as a share, asymmetry 0..1); None if not seen."""
+    left, right, centre, at = [], [], [], []
+    for row in range(int(0.2 * _SIDE), int(0.75 * _SIDE)):
+        edges = np.diff(np.concatenate([[0], seen.fields[row].astype(np.int8), [0]]))
+        begins, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+        wide = stops - begins >= 5
+        begins, stops = begins[wide], stops[wide]
+        if begins.size < 2:
+            continue
+        gaps = begins[1:] - stops[:-1]
+        widest = int(np.argmax(gaps))
+        left.append(stops[widest] - begins[0])
+        right.append(stops[-1] - begins[widest + 1])
+        centre.append((begins[0] + stops[-1]) / 2)
+        at.append(row)
+    if len(at) < _BOTH_ROWS:
+        return None
+    half = len(at) // 2
+    slopes = [(centre[i + half] - centre[i]) / (at[i + half] - at[i]) for i in range(len(at) - half)]
+    tilt = abs(float(np.degrees(np.arctan(np.median(slopes)))))
+    one, other = float(np.median(left)), float(np.median(right))
+    return tilt, abs(float(np.median(centre)) / _SIDE - 0.5), abs(one - other) / (one + other)
 
 
 def _polarity(image: FloatImage) -> Check:
@@ -36,7 +162,46 @@ def _polarity(image: FloatImage) -> Check:
     return Check(
         type=IssueType.INVERTED,
         grade=POLARITY.grade(darker),
-        description=f"Both lung fields are brighter than the mediastinum (by {-darker:.1f} standard deviations), "
-        "as if black and white were exchanged.",
-        recommendation=POLARITY_ADVICE,
+        description=f"The lung fields are brighter than mediastinum and abdomen (by {-darker:.1f} "
+        "standard deviations), as if black and white were exchanged.",
+        recommendation="Check PhotometricInterpretation and the window, and send the image with the right polarity.",
     )
+
+
+def _cut(seen: LungFields) -> list[Check]:
+    top, bottom = ends(seen)
+    side = sides(seen)
+    where = (("top", "apices", top), ("bottom", "bases", bottom))
+    checks = [
+        Check(
+            type=IssueType.CUT_OFF,
+            grade=CUT.grade(share),
+            description=f"The {what} are cut off: lung takes {share:.0%} of the image's width at its {edge}.",
+            recommendation=_POSITION_ADVICE,
+        )
+        for edge, what, share in where
+    ]
+    checks.append(
+        Check(
+            type=IssueType.CUT_OFF,
+            grade=CUT_SIDE.grade(side),
+            description=f"A lung is cut off at the side: it reaches the border in {side:.0%} of the rows at mid-lung.",
+            recommendation=_POSITION_ADVICE,
+        )
+    )
+    return checks
+
+
+def _placed(tilt: float, off: float, asymmetry: float) -> list[Check]:
+    said = (
+        (TILT.grade(tilt), f"The chest is tilted by {tilt:.0f} degrees."),
+        (OFF_CENTRE.grade(off), f"The middle of the chest lies {off:.0%} of the width beside that of the image."),
+        (
+            ASYMMETRY.grade(asymmetry),
+            f"The lung fields differ in width by {asymmetry:.0%} of their sum, as by rotation; disease can do it too.",
+        ),
+    )
+    return [
+        Check(type=IssueType.POSITIONING, grade=grade, description=text, recommendation=_POSITION_ADVICE)
+        for grade, text in said
+    ]

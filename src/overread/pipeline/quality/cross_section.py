@@ -8,31 +8,38 @@ from overread.pipeline.quality import checks, measures
 from overread.pipeline.quality.checks import Limits
 from overread.pipeline.quality.score import Check, Scale
 
+#: Matrices of 192 and 256 are how MR and CT are acquired: only smaller slices are previews.
+_SMALL = 160
+
 MRI = Limits(
-    blur=Scale(clear=5.0, mild=6.5, moderate=8.0, severe=11.0),
-    noise=Scale(clear=0.06, mild=0.08, moderate=0.12, severe=0.18),
-    white=Scale(clear=0.1, mild=0.15, moderate=0.25, severe=0.4),
+    blur=Scale(clear=2.8, mild=4.0, moderate=5.5, severe=8.0),
+    noise=Scale(clear=0.04, mild=0.055, moderate=0.085, severe=0.14),
+    white=Scale(clear=0.03, mild=0.06, moderate=0.15, severe=0.3),
     black=None,
-    dark=Scale(clear=0.02, mild=0.015, moderate=0.01, severe=0.004),
-    bright=Scale(clear=0.75, mild=0.8, moderate=0.88, severe=0.95),
+    dark=Scale(clear=0.2, mild=0.15, moderate=0.1, severe=0.06),
+    dark_percentile=95.0,
+    bright=Scale(clear=0.65, mild=0.75, moderate=0.85, severe=0.93),
     band_step=0.15,
-    border=Scale(clear=0.2, mild=0.3, moderate=0.4, severe=0.5),
+    inverted=(measures.background_is_bright, Scale(clear=0.02, mild=0.05, moderate=0.1, severe=0.15)),
+    small_side=_SMALL,
     blur_advice="Repeat the sequence with the patient still, or with a shorter or motion-corrected one.",
     noise_advice="Repeat with more averages, a larger voxel or a better fitting coil.",
-    dark_advice="Check the window and the coil, and repeat the sequence if they are right.",
+    exposure_advice="Check the window and the coil, and repeat the sequence if they are right.",
 )
 CT = Limits(
-    blur=Scale(clear=5.0, mild=6.5, moderate=8.0, severe=11.0),
-    noise=Scale(clear=0.1, mild=0.14, moderate=0.2, severe=0.3),
-    white=Scale(clear=0.4, mild=0.5, moderate=0.6, severe=0.7),
+    blur=Scale(clear=4.5, mild=5.5, moderate=7.0, severe=9.0),
+    noise=Scale(clear=0.03, mild=0.05, moderate=0.08, severe=0.14),
+    white=Scale(clear=0.2, mild=0.3, moderate=0.45, severe=0.6),
     black=None,
-    dark=Scale(clear=-0.1, mild=-0.2, moderate=-0.3, severe=-0.4),
-    bright=Scale(clear=0.9, mild=0.94, moderate=0.97, severe=0.99),
+    dark=Scale(clear=0.08, mild=0.05, moderate=0.03, severe=0.01),
+    dark_percentile=98.0,
+    bright=Scale(clear=0.75, mild=0.85, moderate=0.92, severe=0.97),
     band_step=0.15,
-    border=Scale(clear=0.2, mild=0.3, moderate=0.4, severe=0.5),
+    inverted=(measures.background_is_bright, Scale(clear=0.02, mild=0.05, moderate=0.1, severe=0.15)),
+    small_side=_SMALL,
     blur_advice="Repeat the slices with the patient still.",
     noise_advice="Reconstruct with a softer kernel or thicker slices, and check the dose.",
-    dark_advice="Check the window.",
+    exposure_advice="Check the window.",
 )
 
 

@@ -22,7 +22,9 @@ SMALL_SIDE = 256
 #: Standard deviations, in pixels, of the two Gaussians between which an edge is compared.
 _FINE, _COARSE = 1.0, 2.0
 #: Share of the strongest edges that is looked at.
-_STRONG = 0.02
+_STRONG = 0.05
+#: Percentile of their sharpness that is taken: anatomy has soft edges too, blur leaves no sharp ones.
+_SHARPEST = 90.0
 #: Blur that is no longer measured, pixels.
 _BLUR_CEILING = 12.0
 #: Black and white of a display: within half of an 8-bit step.
@@ -64,10 +66,10 @@ def saturated(image: FloatImage) -> tuple[float, float]:
     return float(np.mean(image <= _BLACK)), float(np.mean(image >= _WHITE))
 
 
-def median(image: FloatImage) -> float:
+def percentile(image: FloatImage, percent: float) -> float:
     """Of the display values, without the outermost tenth on each side."""
     rows, columns = (count // 10 for count in image.shape)
-    return float(np.median(image[rows : image.shape[0] - rows, columns : image.shape[1] - columns]))
+    return float(np.percentile(image[rows : image.shape[0] - rows, columns : image.shape[1] - columns], percent))
 
 
 def noise(image: FloatImage) -> float:
@@ -100,8 +102,8 @@ def edge_blur(image: FloatImage) -> tuple[float, float]:
     """How far strong edges are smeared along columns and along rows, as the sigma of a Gaussian in pixels.
 
     A step smeared by sigma has a gradient of 1/sqrt(sigma^2 + s^2) behind a Gaussian of s, so that two of them give
-    sigma (Zhuo and Sim 2011, "Defocus map estimation from a single image"). The median over the strongest edges that
-    run across the axis: motion along one axis smears only those.
+    sigma (Zhuo and Sim 2011, "Defocus map estimation from a single image"). The sharpest tenth of the strongest edges
+    that run across the axis: motion along one axis smears only those.
     """
     gradients = [
         [ndimage.gaussian_filter(image, width, order=order, truncate=3.0) for order in ((1, 0), (0, 1))]
@@ -118,10 +120,10 @@ def _sigma(fine: FloatImage, coarse: FloatImage, across: FloatImage) -> float:
         return 0.0
     wanted = max(50, int(_STRONG * coarse.size))
     floor = float(np.partition(strength, -min(wanted, strength.size))[-min(wanted, strength.size)])
-    chosen = strength >= max(floor, 1e-4)
+    chosen = strength >= max(floor, 1e-3)
     if np.count_nonzero(chosen) < 50:
         return 0.0
-    ratio = float(np.median(fine[steep][chosen] / strength[chosen]))
+    ratio = float(np.percentile(fine[steep][chosen] / strength[chosen], _SHARPEST))
     if ratio <= 1 + 1e-3:
         return _BLUR_CEILING
     squared = (_COARSE**2 - ratio**2 * _FINE**2) / (ratio**2 - 1)
@@ -151,7 +153,41 @@ def _bands(image: FloatImage, step: float) -> float:
     return total / len(image)
 
 
-def border_brightness(image: FloatImage) -> float:
+def background_is_bright(image: FloatImage) -> float:
+    """The smaller of two signs of exchanged values in a slice: a bright border and bright areas without detail."""
+    return min(_border_brightness(image), smooth_brightness(image))
+
+
+def smooth_brightness(image: FloatImage) -> float:
+    """Median of the least varying blocks minus that of the most varying ones, -1..1: air and fluid hold no detail."""
+    means, spreads = _blocks(image)
+    order, count = np.argsort(spreads), max(1, means.size * 3 // 10)
+    return float(np.median(means[order[:count]]) - np.median(means[order[-count:]]))
+
+
+def smooth_is_bright(image: FloatImage) -> float:
+    """How closely brightness goes with the lack of detail, -1..1: minus the correlation of both over blocks.
+
+    Rank of the standard deviation of blocks of 16 x 16 against their mean. White areas outside a collimator do not
+    turn it round, as they do with `smooth_brightness`.
+    """
+    means, spreads = _blocks(image)
+    ranks = np.argsort(np.argsort(spreads))
+    if means.size < 4 or float(np.std(means)) < 1e-4:
+        return 0.0
+    return -float(np.corrcoef(ranks, means)[0, 1])
+
+
+def _blocks(image: FloatImage) -> tuple[FloatImage, FloatImage]:
+    """Mean and standard deviation of blocks of 16 x 16 (of all, if there is no such block)."""
+    rows, columns = (count // 16 for count in image.shape)
+    if not rows or not columns:
+        return np.array([image.mean()], np.float32), np.array([image.std()], np.float32)
+    blocks = image[: rows * 16, : columns * 16].reshape(rows, 16, columns, 16)
+    return blocks.mean(axis=(1, 3)).ravel(), blocks.std(axis=(1, 3)).ravel()
+
+
+def _border_brightness(image: FloatImage) -> float:
     """Median of the outermost twentieth on each side, minus the median of the middle half, -1..1."""
     rows, columns = image.shape
     edge_r, edge_c = max(1, rows // 20), max(1, columns // 20)

@@ -8,24 +8,26 @@ from overread.pipeline.quality.checks import Limits
 from overread.pipeline.quality.score import Check, Scale
 
 CHEST = Limits(
-    blur=Scale(clear=4.0, mild=5.0, moderate=6.5, severe=9.0),
-    noise=Scale(clear=0.02, mild=0.03, moderate=0.05, severe=0.09),
-    white=Scale(clear=0.2, mild=0.3, moderate=0.4, severe=0.5),
-    black=Scale(clear=0.3, mild=0.4, moderate=0.5, severe=0.6),
-    dark=Scale(clear=0.25, mild=0.2, moderate=0.14, severe=0.08),
-    bright=Scale(clear=0.8, mild=0.86, moderate=0.92, severe=0.96),
+    blur=Scale(clear=2.4, mild=3.0, moderate=4.0, severe=5.3),
+    noise=Scale(clear=0.012, mild=0.025, moderate=0.05, severe=0.1),
+    white=Scale(clear=0.05, mild=0.12, moderate=0.25, severe=0.4),
+    black=Scale(clear=0.15, mild=0.25, moderate=0.4, severe=0.55),
+    dark=Scale(clear=0.3, mild=0.22, moderate=0.16, severe=0.1),
+    dark_percentile=50.0,
+    bright=Scale(clear=0.85, mild=0.89, moderate=0.93, severe=0.96),
     band_step=0.25,
-    border=None,
+    inverted=None,
 )
 OTHER = Limits(
-    blur=Scale(clear=4.0, mild=5.0, moderate=6.5, severe=9.0),
-    noise=Scale(clear=0.02, mild=0.03, moderate=0.05, severe=0.09),
-    white=Scale(clear=0.3, mild=0.4, moderate=0.5, severe=0.6),
+    blur=Scale(clear=3.0, mild=4.0, moderate=5.2, severe=7.0),
+    noise=Scale(clear=0.012, mild=0.025, moderate=0.05, severe=0.1),
+    white=Scale(clear=0.1, mild=0.2, moderate=0.35, severe=0.5),
     black=None,
-    dark=Scale(clear=0.02, mild=0.015, moderate=0.01, severe=0.004),
-    bright=Scale(clear=0.85, mild=0.9, moderate=0.95, severe=0.98),
+    dark=Scale(clear=0.2, mild=0.15, moderate=0.1, severe=0.06),
+    dark_percentile=95.0,
+    bright=Scale(clear=0.85, mild=0.89, moderate=0.93, severe=0.96),
     band_step=0.25,
-    border=Scale(clear=0.4, mild=0.5, moderate=0.6, severe=0.7),
+    inverted=(measures.smooth_is_bright, Scale(clear=0.25, mild=0.35, moderate=0.45, severe=0.55)),
 )
 
 
@@ -34,5 +36,7 @@ def assess(image: GreyImage, *, frontal_chest: bool) -> tuple[list[Check], list[
     reduced = measures.reduce(image.pixels)
     found, notes = checks.of_image(reduced, CHEST if frontal_chest else OTHER, image.spacing_mm)
     if frontal_chest:
-        found.extend(chest.assess(reduced.pixels))
+        position, more = chest.assess(reduced.pixels)
+        found.extend(position)
+        notes.extend(more)
     return found, notes
