@@ -115,10 +115,15 @@ def within(mask: Mask, spacing_mm: tuple[float, float, float], radius_mm: float)
 
 def deeper(mask: Mask, spacing_mm: tuple[float, float, float], radius_mm: float) -> Mask:
     """What of `mask` lies more than `radius_mm` from everything else: erosion with a ball. The border is no end."""
+    return np.asarray(depths(mask, spacing_mm) > radius_mm)
+
+
+def depths(mask: Mask, spacing_mm: tuple[float, float, float]) -> Floats32:
+    """How far each voxel of `mask` is from everything else, mm; 0 outside of it. The border is no end."""
+    out = np.zeros(mask.shape, np.float32)
     box = box_of(mask)
     if box is None:
-        return mask.copy()
-    out = np.zeros_like(mask)
+        return out
     # what the array ends at counts as more of the same: a lung that is cut off keeps its last slice
     part = np.pad(mask[box], 1, constant_values=False)
     for axis, side in enumerate(box):
@@ -128,8 +133,7 @@ def deeper(mask: Mask, spacing_mm: tuple[float, float, float], radius_mm: float)
                 source: list[slice | int] = [slice(None)] * 3
                 target[axis], source[axis] = end, 1 if end == 0 else -2
                 part[tuple(target)] = part[tuple(source)]
-    depth = ndimage.distance_transform_edt(part, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
-    out[box] = depth > radius_mm
+    out[box] = ndimage.distance_transform_edt(part, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
     return out
 
 

@@ -9,7 +9,16 @@ from scipy import ndimage
 
 from overread.domain.segment import Mask
 from overread.pipeline.analysers.chest_ct.airways import Airways
-from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, Floats32, box_of, closed, deeper, opened, within
+from overread.pipeline.analysers.chest_ct.grid import (
+    CoarseGrid,
+    Floats32,
+    box_of,
+    closed,
+    deeper,
+    depths,
+    opened,
+    within,
+)
 
 #: What is taken for air at first, HU: half-way between ordinary lung and soft tissue.
 AERATED_HU = -420.0
@@ -139,8 +148,9 @@ def _sides(grid: CoarseGrid, pieces: list[Mask], middle: float) -> tuple[Mask, M
 def _parted(grid: CoarseGrid, whole: Mask, middle: int) -> tuple[Mask, Mask]:
     """Lungs that touch: eroded until they come apart, then grown back inside what they were."""
     total = int(np.count_nonzero(whole))
+    depth = depths(whole, grid.spacing_mm)
     for cut in _CUTS_MM:
-        labels, count = ndimage.label(deeper(whole, grid.spacing_mm, cut))
+        labels, count = ndimage.label(depth > cut)
         if count < 2:
             continue
         sizes = np.bincount(labels.ravel())
