@@ -12,25 +12,10 @@ from overread import bootstrap
 from overread.domain.image import BoundingBox
 from overread.domain.priority import Level
 from overread.domain.study import Sender, TenantId
-from tests.app_on_fakes import PASSWORD, make_dicom, make_finding, make_outcome
+from tests.app_on_fakes import make_dicom, make_finding, make_outcome
+from tests.browser.reader import log_in, ready
 
 SENDER = Sender(channel="dicom", name="CR1", address="127.0.0.1")
-
-
-def _log_in(page: Page, base: str, tenant: TenantId, role: str = "radiologist") -> None:
-    page.goto(f"{base}/login")
-    page.fill("[name=username]", role)
-    page.fill("[name=password]", PASSWORD)
-    page.fill("[name=tenant]", tenant.slug)
-    page.keyboard.press("Enter")
-    page.wait_for_url(lambda url: not url.endswith("/login"))
-    if role != "operator":
-        _ready(page)
-
-
-def _ready(page: Page) -> None:
-    """The page's script runs and has a connection: keys work from here on."""
-    expect(page.locator("#live")).to_have_text("live")
 
 
 def _receive(overread: bootstrap.Overread, tenant: TenantId, **attributes: object) -> tuple[UUID, str]:
@@ -60,7 +45,7 @@ def _complete(overread: bootstrap.Overread, tenant: TenantId, analysis: UUID, ui
 def test_a_critical_study_arrives_live_and_is_read_by_keyboard(
     page: Page, base: str, overread: bootstrap.Overread, tenant: TenantId
 ) -> None:
-    _log_in(page, base, tenant)
+    log_in(page, base, tenant)
     expect(page.get_by_role("heading", name="No study has come in yet")).to_be_visible()
     expect(page.locator("#live")).to_have_text("live")
 
@@ -85,7 +70,7 @@ def test_a_critical_study_arrives_live_and_is_read_by_keyboard(
     page.keyboard.press("g")
     page.keyboard.press("Enter")
     page.wait_for_url("**/studies/**")
-    _ready(page)
+    ready(page)
     expect(page.locator(".banner .name")).to_have_text("Critical, Case")
     boxes = page.locator("#boxes rect.line")
     expect(boxes).to_have_count(2)
@@ -98,7 +83,7 @@ def test_a_critical_study_arrives_live_and_is_read_by_keyboard(
     page.keyboard.press("b")
     expect(boxes.first).to_be_visible()
     expect(page.locator("#broken")).to_be_hidden()
-    assert page.evaluate("fetch(document.getElementById('pixels').getAttribute('href')).then(r => r.status)") == 200
+    assert page.evaluate("fetch(document.getElementById('pixels').src).then(r => r.status)") == 200
     expect(page.locator("footer")).to_contain_text("Final interpretation by a qualified radiologist required")
     page.keyboard.press("u")
     expect(page.locator("tbody tr")).to_have_count(4)
@@ -109,17 +94,21 @@ def test_box_lies_on_the_pixels_that_it_names(
 ) -> None:
     analysis, uid = _receive(overread, tenant, PixelSpacing=[0.4, 0.2])
     _complete(overread, tenant, analysis, uid, Level.ROUTINE)
-    _log_in(page, base, tenant)
+    log_in(page, base, tenant)
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.wait_for_url("**/studies/**")
-    _ready(page)
+    ready(page)
     # Rows are twice as far apart as columns: shown twice as high, and the box with them.
     expect(page.locator("#view")).to_have_attribute("viewBox", "0 0 320 800")
     place = page.evaluate(
         """() => {
           const rect = (e) => { const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; };
-          return [rect(document.getElementById('pixels')), rect(document.querySelector('#boxes rect.line'))];
+          const img = document.getElementById('pixels');
+          const [x, y, w, h] = rect(img);
+          const by = Math.min(w / img.naturalWidth, h / img.naturalHeight);
+          const [pw, ph] = [img.naturalWidth * by, img.naturalHeight * by];
+          return [[x + (w - pw) / 2, y + (h - ph) / 2, pw, ph], rect(document.querySelector('#boxes rect.line'))];
         }"""
     )
     (ix, iy, iw, ih), (bx, by, bw, bh) = place
@@ -133,11 +122,11 @@ def test_an_open_study_shows_its_result_when_it_comes(
     page: Page, base: str, overread: bootstrap.Overread, tenant: TenantId
 ) -> None:
     analysis, uid = _receive(overread, tenant)
-    _log_in(page, base, tenant)
+    log_in(page, base, tenant)
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.wait_for_url("**/studies/**")
-    _ready(page)
+    ready(page)
     expect(page.locator(".verdict .state")).to_have_text("waiting")
     expect(page.locator("#live")).to_have_text("live")
     _complete(overread, tenant, analysis, uid, Level.CRITICAL)
@@ -158,11 +147,11 @@ def test_a_finished_result_does_not_change_under_the_readers_eyes(
         unit.analyses.attach_sr(analysis, "sr/x.dcm")
         row = unit.analyses.get(analysis)
     assert row is not None
-    _log_in(page, base, tenant)
+    log_in(page, base, tenant)
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.wait_for_url("**/studies/**")
-    _ready(page)
+    ready(page)
     expect(page.locator("#live")).to_have_text("live")
     _receive(overread, tenant, StudyInstanceUID=row.study.study_instance_uid, InstanceNumber=2)
     expect(page.locator("#newer")).to_be_visible()
@@ -174,28 +163,28 @@ def test_search_filter_cancel_retry_and_help(
 ) -> None:
     for i in range(3):
         _receive(overread, tenant, PatientID=f"R-{i}", PatientName=f"Name{i}^Given")
-    _log_in(page, base, tenant, "technician")
+    log_in(page, base, tenant, "technician")
     page.keyboard.press("/")
     page.keyboard.type("name1")
     page.keyboard.press("Enter")
     expect(page.locator("tbody tr")).to_have_count(1)
-    _ready(page)
+    ready(page)
     assert page.url.endswith("/?q=name1")
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".state.cancelled")).to_be_visible()
     assert page.url.endswith("/?q=name1")
     page.get_by_role("button", name="Retry").click()
     expect(page.locator(".state.pending")).to_be_visible()
-    _ready(page)
+    ready(page)
     page.get_by_label("Status").select_option("failed")
     expect(page.get_by_role("heading", name="No study matches these filters")).to_be_visible()
-    _ready(page)
+    ready(page)
     page.keyboard.press("x")
     expect(page.locator("tbody tr")).to_have_count(3)
-    _ready(page)
+    ready(page)
     page.keyboard.press("c")
     page.wait_for_url("**/?priority=critical")
-    _ready(page)
+    ready(page)
     expect(page.get_by_label("Urgency")).to_have_value("critical")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("Next, previous study")
@@ -210,7 +199,7 @@ def test_search_filter_cancel_retry_and_help(
 def test_the_page_says_when_the_server_is_gone_and_comes_back(
     page: Page, base: str, overread: bootstrap.Overread, tenant: TenantId
 ) -> None:
-    _log_in(page, base, tenant)
+    log_in(page, base, tenant)
     expect(page.locator("#live")).to_have_text("live")
     page.context.set_offline(True)
     expect(page.locator("#live")).to_contain_text("not connected")
@@ -220,8 +209,8 @@ def test_the_page_says_when_the_server_is_gone_and_comes_back(
     expect(page.locator("tbody tr")).to_have_count(1)
 
 
-def test_a_session_that_is_over_leads_to_the_log_in(page: Page, base: str, tenant: TenantId) -> None:
-    _log_in(page, base, tenant)
+def test_a_session_that_is_over_leads_to_thelog_in(page: Page, base: str, tenant: TenantId) -> None:
+    log_in(page, base, tenant)
     expect(page.locator("#live")).to_have_text("live")
     page.context.clear_cookies()
     page.evaluate("dispatchEvent(new Event('online'))")
@@ -235,16 +224,16 @@ def test_nothing_overflows_at_any_size(
     page.set_viewport_size({"width": size[0], "height": size[1]})
     analysis, uid = _receive(overread, tenant, PatientName="Wolfeschlegelsteinhausenbergerdorff^Hubert Blaine")
     _complete(overread, tenant, analysis, uid, Level.CRITICAL)
-    _log_in(page, base, tenant, "admin")
+    log_in(page, base, tenant, "admin")
     for path in ("/", "/rejected", "/system", "/docs"):
         page.goto(base + path)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
     page.goto(f"{base}/")
-    _ready(page)
+    ready(page)
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.wait_for_url("**/studies/**")
-    _ready(page)
+    ready(page)
     expect(page.locator("#view")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")

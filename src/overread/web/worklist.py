@@ -33,16 +33,24 @@ class Filters:
     modality: Modality | None
     status: AnalysisStatus | None
     text: str
+    #: Only what should be taken again: the list for technicians.
+    repeat: bool
     page: int
 
     @property
     def any(self) -> bool:
-        """Whether something is filtered out."""
+        """Whether something is filtered out, besides what the tab leaves out."""
         return bool(self.priority or self.modality or self.status or self.text)
 
     def query(self, page: int | None = None) -> str:
         """As a query string, "" or with its question mark."""
-        values = {"priority": self.priority, "modality": self.modality, "status": self.status, "q": self.text}
+        values = {
+            "repeat": "1" if self.repeat else "",
+            "priority": self.priority,
+            "modality": self.modality,
+            "status": self.status,
+            "q": self.text,
+        }
         pairs = {key: str(value) for key, value in values.items() if value}
         number = self.page if page is None else page
         if number > 1:
@@ -58,6 +66,7 @@ def parse_filters(
     modality: _Word = "",
     status: _Word = "",
     q: _Word = "",
+    repeat: _Word = "",
     page: Annotated[str, Query(max_length=7)] = "1",
 ) -> Filters:
     """From the query string's words; a dependency of the page and of its rows."""
@@ -66,11 +75,16 @@ def parse_filters(
         modality=next((m for m in Modality if m.value == modality), None),
         status=next((s for s in AnalysisStatus if s.value == status), None),
         text="".join(c for c in q if is_clean(c)).strip()[:200],
+        repeat=repeat == "1",
         page=int(page) if page.isascii() and page.isdigit() and 0 < int(page[:7]) <= 100_000 else 1,
     )
 
 
 _Asked = Annotated[Filters, Depends(parse_filters)]
+
+
+def _template(filters: Filters) -> str:
+    return "repeats.html" if filters.repeat else "rows.html"
 
 
 def _rows(request: Request, who: Identity, filters: Filters) -> dict[str, Any]:
@@ -81,14 +95,17 @@ def _rows(request: Request, who: Identity, filters: Filters) -> dict[str, Any]:
         status=filters.status,
         text=filters.text or None,
         with_superseded=False,
+        repeat_only=filters.repeat,
         page=filters.page,
         limit=ROWS_A_PAGE,
     )
     with services.db.unit(who.tenant) as uow:
         rows, total = uow.analyses.search(flt)
+        repeats = uow.analyses.search(AnalysisFilter(repeat_only=True, with_superseded=False, limit=1))[1]
     return {
         "rows": rows,
         "total": total,
+        "repeats": repeats,
         "pages": max(1, -(-total // ROWS_A_PAGE)),
         "filters": filters,
         "settings": services.settings,
@@ -101,12 +118,19 @@ def worklist(
     who: Anybody,
     filters: _Asked,
 ) -> Response:
-    """The page. Somebody who may not see patients gets the system page instead."""
+    """The page; with `repeat=1` the repeat list. Somebody who may not see patients gets the system page instead."""
     if not who.may(Permission.READ_STUDIES):
         return RedirectResponse("/system", status_code=303)
     values = _rows(request, who, filters)
+    values |= {"list": _template(filters)}
     values |= {"levels": list(reversed(Level)), "modalities": list(Modality), "statuses": list(AnalysisStatus)}
     return page(request, "worklist.html", who, **values)
+
+
+@router.get("/worklist")
+def repeat_list(filters: _Asked) -> Response:
+    """`/worklist?repeat=1` is a natural address too."""
+    return RedirectResponse(f"/{filters.query()}", status_code=303)
 
 
 @router.get("/worklist/rows")
@@ -116,7 +140,7 @@ def rows(
     filters: _Asked,
 ) -> Response:
     """The list alone, for the live page."""
-    return page(request, "rows.html", who, **_rows(request, who, filters))
+    return page(request, _template(filters), who, **_rows(request, who, filters))
 
 
 @router.post("/analyses/{analysis_id}/retry")

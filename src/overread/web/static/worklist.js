@@ -30,6 +30,15 @@ function open(row) {
   if (row) location.href = row.dataset.href;
 }
 
+/** The number beside "Repeat suggested" is that of the list which came last. */
+function count() {
+  const fresh = document.getElementById("repeat-count")?.dataset.count;
+  const shown = document.querySelector("#repeats .count");
+  if (!shown || fresh === undefined || shown.dataset.count === fresh) return;
+  if (Number(fresh) > Number(shown.dataset.count)) news.textContent = `${fresh} studies with a suggested repeat`;
+  shown.dataset.count = shown.textContent = fresh;
+}
+
 function badge() {
   const critical = rows().filter((row) => row.dataset.urgency === "critical").length;
   document.title = critical ? `(${critical}) ${title}` : title;
@@ -57,6 +66,7 @@ async function refresh() {
     select(document.getElementById(selected), false);
     tick(list);
     badge();
+    count();
   } catch {
     // No network: the light in the bar says so, and the next event or connection brings the list.
   } finally {
@@ -98,7 +108,8 @@ onKeys({
   "/": () => search.select(),
   g: () => select(rows()[0]),
   c: toggleCritical,
-  x: () => (location.href = "/"),
+  t: () => document.querySelector(".tabs a:not([aria-current])").click(),
+  x: () => (location.href = list.dataset.query.includes("repeat=1") ? "/?repeat=1" : "/"),
 });
 
 badge();
