@@ -137,9 +137,9 @@ def outcome(sop_instance_uid: str) -> AnalysisOutcome:
         triage=TriageDecision(urgency=Level.ROUTINE, reason="Routine"),
         models=(CHEST_CT,),
         measurements=(
-            measured(1, "longest_diameter", 8.25, "mm", finding_id=NODULE_ID, metadata={"site": "lung_right"}),
-            measured(2, "lung_volume", 2890.125, "mL", metadata={"site": "lung_right"}),
-            measured(3, "laa950", 1.5, "%", metadata={"site": "lung_right", "threshold_hu": -950}),
-            measured(4, "lung_volume", 5500.5, "mL"),
+            measured(1, "nodule_longest_diameter", 8.25, "mm", finding_id=NODULE_ID, metadata={"site": "lung_right"}),
+            measured(2, "lung_volume_right", 2890.125, "mL", metadata={"site": "lung_right"}),
+            measured(3, "laa_950_right", 1.5, "%", metadata={"site": "lung_right", "threshold_hu": -950}),
+            measured(4, "lung_volume_total", 5500.5, "mL"),
         ),
     )

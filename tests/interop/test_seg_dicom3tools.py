@@ -102,8 +102,8 @@ def test_dsrdump_reads_measurements_units_sites_and_segments(report: Path) -> No
     assert "E:" not in done.stderr, done.stderr
     text = done.stdout
     assert '(103339001,SCT,"Long axis")="8.25" (mm,UCUM,"millimeter")' in text
-    assert '(lung_volume,99OVERREAD,"lung volume")="2890.125" (mL,UCUM,"milliliter")' in text
-    assert '(laa950,99OVERREAD,"laa950")="1.5" (%,UCUM,"Percent")' in text
+    assert '(118565006,SCT,"Volume")="2890.125" (mL,UCUM,"milliliter")' in text
+    assert '(laa_950,99OVERREAD,"Share of lung below -950 HU")="1.5" (%,UCUM,"Percent")' in text
     assert '(363698007,SCT,"Finding Site")=(39607008,SCT,"Lung")' in text
     assert '(272741003,SCT,"Laterality")=(24028007,SCT,"Right")' in text
     assert '(370129005,SCT,"Measurement Method")=(voxel_count,99OVERREAD,"voxel count")' in text

@@ -144,7 +144,12 @@ def test_without_a_seg_the_reason_is_said(world: World, client: TestClient):
 def test_measurements_have_their_metadata(world: World, client: TestClient):
     _, analysis, _ = outlined(world, SLICES)
     measured = client.get(f"/api/image-analysis/{analysis}").json()["measurements"]
-    assert [m["measurementType"] for m in measured] == ["longest_diameter", "lung_volume", "laa950", "lung_volume"]
+    assert [m["measurementType"] for m in measured] == [
+        "nodule_longest_diameter",
+        "lung_volume_right",
+        "laa_950_right",
+        "lung_volume_total",
+    ]
     assert measured[2]["metadata"] == {"site": "lung_right", "threshold_hu": -950}
     assert "metadata" not in measured[3]
 

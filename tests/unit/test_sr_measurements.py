@@ -80,8 +80,8 @@ def text_of(group: Dataset, code: str) -> list[str]:
 def test_every_measurement_of_the_analysis_stands_in_the_report():
     lesion, right, both = groups(write(outcome(UID)))
     assert values(lesion) == {"Certainty of Finding": (80.0, "%"), "Long axis": (8.25, "mm")}
-    assert values(right) == {"lung volume": (2890.125, "mL"), "laa950": (1.5, "%")}
-    assert values(both) == {"lung volume": (5500.5, "mL")}
+    assert values(right) == {"Volume": (2890.125, "mL"), "Share of lung below -950 HU": (1.5, "%")}
+    assert values(both) == {"Volume": (5500.5, "mL")}
     assert text_of(right, "112039") == ["Overread lung right"]
 
 
@@ -146,9 +146,10 @@ def test_a_long_method_stands_in_full_in_a_comment():
 @pytest.mark.parametrize(
     ("kind", "unit", "name", "scheme", "unit_name"),
     [
-        ("longest_diameter", "mm", "Long axis", "SCT", "millimeter"),
-        ("perpendicular_diameter", "mm", "Short axis", "SCT", "millimeter"),
-        ("mean_attenuation", "[hnsf'U]", "Mean Attenuation Coefficient", "DCM", "Hounsfield unit"),
+        ("nodule_longest_diameter", "mm", "Long axis", "SCT", "millimeter"),
+        ("nodule_perpendicular_diameter", "mm", "Short axis", "SCT", "millimeter"),
+        ("lung_density_left", "[hnsf'U]", "Mean Attenuation Coefficient", "DCM", "Hounsfield unit"),
+        ("emphysema_volume_left", "mL", "emphysema volume", "99OVERREAD", "milliliter"),
         ("something_new", "{widgets}", "something new", "99OVERREAD", "{widgets}"),
     ],
 )

@@ -61,16 +61,17 @@ _UNITS = {
     "mg/mL": "milligram per milliliter",
     "{counts}": "counts",
 }
-#: Endings of measurement types for which there is a standard concept, longest first.
-_NAMES: tuple[tuple[str, CodedConcept], ...] = (
-    ("perpendicular_diameter", CodedConcept("103340004", "SCT", "Short axis")),
-    ("longest_diameter", CodedConcept("103339001", "SCT", "Long axis")),
-    ("short_axis", CodedConcept("103340004", "SCT", "Short axis")),
-    ("long_axis", CodedConcept("103339001", "SCT", "Long axis")),
-    ("mean_attenuation", CodedConcept("112181", "DCM", "Mean Attenuation Coefficient")),
-    ("diameter", CodedConcept("81827009", "SCT", "Diameter")),
-    ("volume", CodedConcept("118565006", "SCT", "Volume")),
-)
+_VOLUME = CodedConcept("118565006", "SCT", "Volume")
+#: Measurement types without their side, and the concept.
+_NAMES = {
+    "nodule_longest_diameter": CodedConcept("103339001", "SCT", "Long axis"),
+    "nodule_perpendicular_diameter": CodedConcept("103340004", "SCT", "Short axis"),
+    "lung_volume": _VOLUME,
+    "lung_density": CodedConcept("112181", "DCM", "Mean Attenuation Coefficient"),
+    "laa_950": CodedConcept("laa_950", OWN_SCHEME, "Share of lung below -950 HU"),
+    "haa": CodedConcept("haa", OWN_SCHEME, "Share of lung of high attenuation"),
+    "perc_15": CodedConcept("perc_15", OWN_SCHEME, "15th percentile of lung attenuation"),
+}
 _LUNG = CodedConcept("39607008", "SCT", "Lung")
 _PLEURA = CodedConcept("3120008", "SCT", "Pleura")
 _RIGHT = CodedConcept("24028007", "SCT", "Right")
@@ -82,13 +83,14 @@ _ORGANS: tuple[tuple[frozenset[str], CodedConcept], ...] = (
     (frozenset({"lung", "lungs", "pulmonary", "emphysema", "consolidation", "laa", "laa950", "nodule"}), _LUNG),
 )
 _SIDES = {"right": _RIGHT, "left": _LEFT}
+_SIDE = re.compile(r"_(right|left|total)(?=_|$)")
 _ANYWHERE = ""
 
 
 def number(measurement: Measurement) -> NumContentItem:
     """A measurement as TID 1419 has it, with its method."""
     item = NumContentItem(
-        name=_name(measurement.measurement_type),
+        name=_name(measurement),
         value=round(measurement.value, 4),
         unit=CodedConcept(measurement.unit, "UCUM", _UNITS.get(measurement.unit, measurement.unit)),
         relationship_type=CONTAINS,
@@ -100,9 +102,12 @@ def number(measurement: Measurement) -> NumContentItem:
     return item
 
 
-def _name(measurement_type: str) -> CodedConcept:
-    standard = next((code for ending, code in _NAMES if measurement_type in (ending, f"nodule_{ending}")), None)
-    return standard or CodedConcept(measurement_type[:64], OWN_SCHEME, measurement_type.replace("_", " ")[:64])
+def _name(measurement: Measurement) -> CodedConcept:
+    """The concept, without the side: the finding site says that. In our scheme where no standard one is known."""
+    kind = _SIDE.sub("", measurement.measurement_type)
+    if measurement.finding_id is not None and (kind == "volume" or kind.endswith("_volume")):
+        return _VOLUME
+    return _NAMES.get(kind) or CodedConcept(kind[:64], OWN_SCHEME, kind.replace("_", " ")[:64])
 
 
 def _method(method: str) -> CodedConcept:
@@ -121,10 +126,9 @@ def site_words(measurements: Sequence[Measurement]) -> str:
 
 
 def _site_of(measurement: Measurement) -> str:
-    """`metadata["site"]` ("lung_right", "pleura left"), or what the measurement's type speaks of."""
-    words = set(
-        re.split(r"[^a-z0-9]+", f"{measurement.metadata.get('site', '')} {measurement.measurement_type}".lower())
-    )
+    """`metadata["site"]` ("lung_right", "pleura_left", "lungs"), else what the measurement's type speaks of."""
+    text = str(measurement.metadata.get("site") or measurement.measurement_type)
+    words = set(re.split(r"[^a-z0-9]+", text.lower()))
     organ = next((code.meaning for names, code in _ORGANS if names & words), "")
     sides = [side for side in _SIDES if side in words]
     return " ".join([organ.lower(), *sides]) if organ else _ANYWHERE
