@@ -141,7 +141,7 @@ def read_ct(
         findings.append(finding)
         segments.append(_segment(mask, volume, key, catalogue.entry(key).name, finding.id))
         if size is not None:
-            for kind, mm in zip(("longest_axial_diameter", "perpendicular_axial_diameter"), size, strict=True):
+            for kind, mm in zip(("nodule_longest_diameter", "nodule_perpendicular_diameter"), size, strict=True):
                 measurements.append(_measure(kind, mm, "mm", finding.id))
         measurements.append(_measure("volume", segments[-1].volume_ml, "mL", finding.id))
     for key, title in (("lung_right", "Right lung"), ("lung_left", "Left lung"), ("airways", "Airways")):

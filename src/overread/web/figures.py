@@ -14,6 +14,13 @@ from overread.domain.analysis import Measurement
 _UNITS: Final = {"1": "", "[hnsf'U]": "HU", "mm2": "mm²", "cm2": "cm²", "mm3": "mm³", "cm3": "cm³"}
 _SIDES: Final = ("right", "left", "total")
 _TOTALS: Final = frozenset({"total", "both", "whole"})
+#: Types without their side that read badly when only spelled out.
+_NAMES: Final = {
+    "lung_density": "Mean density",
+    "haa": "High attenuation, −600 to −250 HU",
+    "perc_15": "15th percentile",
+    "laa_950": "LAA-950",
+}
 #: Parts of a `measurement_type` that are no words.
 _ABBREVIATIONS: Final = {"laa": "LAA", "hu": "HU", "ct": "CT", "haa": "HAA", "lv": "LV", "rv": "RV"}
 #: Units that a type may end in, though its unit says it already ("lung_volume_ml").
@@ -27,6 +34,10 @@ def unit(code: str) -> str:
 
 def number(value: float, code: str) -> str:
     """With as many digits as the measurement is worth: 0.12 mL, 6.1 mm, 2346 mL, 3.4 %."""
+    return _digits(value, code).replace("-", "−")
+
+
+def _digits(value: float, code: str) -> str:
     size = abs(value)
     if code in ("mm", "%"):
         return f"{value:.1f}" if size < 100 else f"{value:.0f}"
@@ -41,7 +52,9 @@ def quantity(value: float, code: str) -> str:
 
 
 def label(measurement_type: str) -> str:
-    """`lung_volume` -> "Lung volume", `laa_950` -> "LAA-950"."""
+    """`lung_volume` -> "Lung volume", `laa_910` -> "LAA-910"."""
+    if measurement_type in _NAMES:
+        return _NAMES[measurement_type]
     words = [_ABBREVIATIONS.get(w, w) for w in measurement_type.split("_") if w]
     text = re.sub(r"\b([A-Z]{2,}) (\d+)\b", r"\1-\2", " ".join(words))
     return text[:1].upper() + text[1:]
@@ -62,6 +75,12 @@ def size_of(measurements: Sequence[Measurement], finding: UUID) -> str:
         parts.append(quantity(volume.value, "mL"))
     parts += [f"{label(_base(m)[0]).lower()} {quantity(m.value, m.unit)}" for m in own if m not in said]
     return " · ".join(parts)
+
+
+def side_of(measurements: Sequence[Measurement], finding: UUID) -> str:
+    """ "right" or "left", where its measurements say so; else ""."""
+    sites = (str(m.metadata.get("site", "")).split("_") for m in measurements if m.finding_id == finding)
+    return next((side for site in sites for side in ("right", "left") if side in site), "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,8 @@ class ShownFinding:
     picture: Picture | None
     #: Numbers of the pictures between which it is outlined, as they are scrolled; None without an outline.
     span: tuple[int, int] | None
+    #: "right", "left" or "".
+    side: str
     #: "6.1 × 5.2 mm · 0.12 mL"; "" where nothing was measured.
     size: str
 
@@ -130,6 +132,7 @@ def number_findings(
                 place="" if stack is None or picture is None else _place(stack, picture),
                 picture=picture,
                 span=_span(segment, at),
+                side=figures.side_of(row.outcome.measurements, finding.id),
                 size=figures.size_of(row.outcome.measurements, finding.id),
             )
         )
