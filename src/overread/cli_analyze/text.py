@@ -12,7 +12,7 @@ from rich.table import Table
 from overread.domain.analysis import AnalysisStatus
 from overread.domain.priority import Level
 from overread.domain.texts import DISCLAIMER, NO_FINDING
-from overread.http.wire import AnalysisResult, Finding, QualityAssessment
+from overread.http.wire import AnalysisResult, Finding, Measurement, QualityAssessment
 
 _COLOUR = {Level.CRITICAL: "bold red", Level.URGENT: "yellow", Level.ROUTINE: "green"}
 
@@ -50,11 +50,11 @@ def _detail(result: AnalysisResult) -> Iterator[RenderableType]:
     if result.status is AnalysisStatus.FAILED:
         yield f"[red]Failed[/] ({result.error_code}): {escape(result.error_message or '')}"
     if result.findings:
-        yield _findings(result.findings)
+        yield _findings(result)
     elif result.assessed:
         yield NO_FINDING
-    if result.measurements:
-        yield _measurements(result)
+    if of_none := [m for m in result.measurements if m.finding_id is None]:
+        yield _measurements(of_none)
     if result.assessed:
         yield "Assessed: " + ", ".join(a.name for a in result.assessed)
     yield from _not_assessed(result)
@@ -74,11 +74,14 @@ def _quality(quality: QualityAssessment) -> Iterator[str]:
         yield f"  {escape(quality.recommendations)}"
 
 
-def _findings(findings: Sequence[Finding]) -> Table:
+def _findings(result: AnalysisResult) -> Table:
+    """With what was measured of each."""
+    measured = any(m.finding_id is not None for m in result.measurements)
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("Finding", "Severity", "Confidence", "Where (x, y, width, height)", "Evidence"):
+    headings = ["Finding", "Severity", "Confidence", "Where (x, y, width, height)", "Evidence"]
+    for heading in [*headings[:-1], "Measured", headings[-1]] if measured else headings:
         table.add_column(heading, overflow="fold")
-    for f in findings:
+    for f in result.findings:
         where = (
             f"{f.bounding_box.x}, {f.bounding_box.y}, {f.bounding_box.width}, {f.bounding_box.height}"
             if f.bounding_box
@@ -87,21 +90,37 @@ def _findings(findings: Sequence[Finding]) -> Table:
         if f.slice_number is not None:
             where = f"slice {f.slice_number}: {where}"
         colour = _COLOUR[f.severity]
-        table.add_row(f.name, f"[{colour}]{f.severity}[/]", _confidence(f), where, _evidence(f))
+        sizes = "\n".join(
+            f"{_short(m.measurement_type, f.finding_type)} {_value(m)}"
+            for m in result.measurements
+            if m.finding_id == f.id
+        )
+        row = [f.name, f"[{colour}]{f.severity}[/]", _confidence(f), where, _evidence(f)]
+        table.add_row(*([*row[:-1], sizes, row[-1]] if measured else row))
     return table
 
 
-def _measurements(result: AnalysisResult) -> Table:
-    """Those of a finding carry its name."""
-    names = {finding.id: finding.name for finding in result.findings}
+def _short(measurement_type: str, finding_type: str) -> str:
+    """ "nodule_longest_diameter" of a lung_nodule is its "longest diameter"."""
+    words = measurement_type.split("_")
+    while len(words) > 1 and words[0] in finding_type.split("_"):
+        words = words[1:]
+    return " ".join(words)
+
+
+def _measurements(measurements: Sequence[Measurement]) -> Table:
+    """Those of no finding."""
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("Measurement", "Of", "Value", "Method"):
+    for heading in ("Measurement", "Value", "Method"):
         table.add_column(heading, overflow="fold", justify="right" if heading == "Value" else "left")
-    for m in result.measurements:
-        unit = "" if m.unit == "1" else f" {_UNITS.get(m.unit, m.unit)}"
-        of = "" if m.finding_id is None else names.get(m.finding_id, "")
-        table.add_row(m.measurement_type.replace("_", " "), of, f"{m.value:.4g}{unit}", escape(m.method))
+    for m in measurements:
+        table.add_row(m.measurement_type.replace("_", " "), _value(m), escape(m.method))
     return table
+
+
+def _value(measurement: Measurement) -> str:
+    unit = "" if measurement.unit == "1" else f" {_UNITS.get(measurement.unit, measurement.unit)}"
+    return f"{measurement.value:.4g}{unit}"
 
 
 def _evidence(finding: Finding) -> str:
