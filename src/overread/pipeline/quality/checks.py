@@ -12,9 +12,9 @@ from overread.pipeline.quality.score import Check, IssueType, Scale
 
 #: One value in all pixels: nothing to see, whatever the modality. A tenth of the display's range is hard to see.
 CONTRAST = Scale(clear=0.3, mild=0.22, moderate=0.14, severe=0.07)
-#: Share of the rows or columns that were never transferred.
+#: Share of the rows that were never transferred; a collimator alone may leave a twentieth.
 POLARITY_ADVICE = "Check PhotometricInterpretation and the window, and send the image with the right polarity."
-TRUNCATED = Scale(clear=0.02, mild=0.04, moderate=0.08, severe=0.16)
+TRUNCATED = Scale(clear=0.03, mild=0.06, moderate=0.12, severe=0.2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,6 @@ class Limits:
     dark_percentile: float
     #: Median of the display values, above which it is too bright.
     bright: Scale
-    #: Step beside a constant band that no collimator or background makes.
-    band_step: float
     #: What is bright only if black and white were exchanged; None where something else tells.
     inverted: tuple[Callable[[FloatImage], float], Scale] | None
     #: Longest side, in pixels, up to which pixels limit the sharpness more than the examination.
@@ -51,7 +49,7 @@ def of_image(reduced: Reduced, limits: Limits, spacing_mm: tuple[float, float] |
     image = reduced.pixels
     notes: list[str] = []
     spread = measures.contrast(image)
-    checks = [_contrast(spread), _truncated(image, limits)]
+    checks = [_contrast(spread), _truncated(image)]
     checks.extend(_exposure(image, limits))
     if limits.inverted is not None:
         checks.append(_inverted(image, *limits.inverted))
@@ -74,13 +72,12 @@ def _contrast(spread: float) -> Check:
     )
 
 
-def _truncated(image: FloatImage, limits: Limits) -> Check:
-    share = measures.constant_bands(image, step=limits.band_step)
+def _truncated(image: FloatImage) -> Check:
+    share = measures.constant_bands(image)
     return Check(
         type=IssueType.TRUNCATED,
         grade=TRUNCATED.grade(share),
-        description=f"{share:.0%} of the image's rows or columns hold a single value, "
-        "as if it was not sent completely.",
+        description=f"{share:.0%} of the image's lines hold a single value, as if it was not sent completely.",
         recommendation="Send the image again from the modality, and repeat it if it is incomplete there too.",
     )
 

@@ -24,9 +24,9 @@ CUT = Scale(clear=0.02, mild=0.05, moderate=0.12, severe=0.25)
 #: Share of the rows at mid-lung in which a lung field reaches the side of the image.
 CUT_SIDE = Scale(clear=0.05, mild=0.15, moderate=0.35, severe=0.6)
 #: Angle between the middle of the chest and the image's columns, degrees.
-TILT = Scale(clear=8.0, mild=12.0, moderate=17.0, severe=24.0)
+TILT = Scale(clear=7.0, mild=11.0, moderate=15.0, severe=21.0)
 #: Distance of the middle of the chest from that of the image, as a share of its width.
-OFF_CENTRE = Scale(clear=0.1, mild=0.13, moderate=0.17, severe=0.22)
+OFF_CENTRE = Scale(clear=0.1, mild=0.12, moderate=0.16, severe=0.22)
 #: Difference of the widths of both lung fields by their sum. Never severe: disease makes a lung narrow too.
 ASYMMETRY = Scale(clear=0.3, mild=0.4, moderate=0.55, severe=1.2)
 

@@ -13,13 +13,12 @@ _SMALL = 160
 
 MRI = Limits(
     blur=Scale(clear=2.8, mild=4.0, moderate=5.5, severe=8.0),
-    noise=Scale(clear=0.04, mild=0.055, moderate=0.085, severe=0.14),
+    noise=Scale(clear=0.035, mild=0.05, moderate=0.075, severe=0.11),
     white=Scale(clear=0.03, mild=0.06, moderate=0.15, severe=0.3),
     black=None,
     dark=Scale(clear=0.2, mild=0.15, moderate=0.1, severe=0.06),
     dark_percentile=95.0,
     bright=Scale(clear=0.65, mild=0.75, moderate=0.85, severe=0.93),
-    band_step=0.15,
     inverted=(measures.background_is_bright, Scale(clear=0.02, mild=0.05, moderate=0.1, severe=0.15)),
     small_side=_SMALL,
     blur_advice="Repeat the sequence with the patient still, or with a shorter or motion-corrected one.",
@@ -28,13 +27,12 @@ MRI = Limits(
 )
 CT = Limits(
     blur=Scale(clear=4.5, mild=5.5, moderate=7.0, severe=9.0),
-    noise=Scale(clear=0.03, mild=0.05, moderate=0.08, severe=0.14),
+    noise=Scale(clear=0.028, mild=0.035, moderate=0.055, severe=0.09),
     white=Scale(clear=0.2, mild=0.3, moderate=0.45, severe=0.6),
     black=None,
     dark=Scale(clear=0.08, mild=0.05, moderate=0.03, severe=0.01),
     dark_percentile=98.0,
     bright=Scale(clear=0.75, mild=0.85, moderate=0.92, severe=0.97),
-    band_step=0.15,
     inverted=(measures.background_is_bright, Scale(clear=0.02, mild=0.05, moderate=0.1, severe=0.15)),
     small_side=_SMALL,
     blur_advice="Repeat the slices with the patient still.",

@@ -15,7 +15,6 @@ CHEST = Limits(
     dark=Scale(clear=0.3, mild=0.22, moderate=0.16, severe=0.1),
     dark_percentile=50.0,
     bright=Scale(clear=0.85, mild=0.89, moderate=0.93, severe=0.96),
-    band_step=0.25,
     inverted=None,
 )
 OTHER = Limits(
@@ -26,7 +25,6 @@ OTHER = Limits(
     dark=Scale(clear=0.2, mild=0.15, moderate=0.1, severe=0.06),
     dark_percentile=95.0,
     bright=Scale(clear=0.85, mild=0.89, moderate=0.93, severe=0.96),
-    band_step=0.25,
     inverted=(measures.smooth_is_bright, Scale(clear=0.25, mild=0.35, moderate=0.45, severe=0.55)),
 )
 

@@ -20,8 +20,8 @@ NOISE_HU = Scale(clear=45.0, mild=60.0, moderate=90.0, severe=140.0)
 NOISE_MR = Scale(clear=0.05, mild=0.08, moderate=0.12, severe=0.18)
 #: How far a slice lies off its two neighbours, in terms of how far those lie from each other.
 JUMPS = Scale(clear=1.0, mild=1.3, moderate=1.8, severe=2.5)
-#: Share of the field of view's border that the body reaches.
-BODY_CUT = Scale(clear=0.05, mild=0.1, moderate=0.25, severe=0.5)
+#: Share of the field of view's border that the body reaches in half of the slices (shoulders often do at the top).
+BODY_CUT = Scale(clear=0.06, mild=0.1, moderate=0.25, severe=0.45)
 #: Lung area of the first or last slice, as a share of the largest.
 LUNG_CUT = Scale(clear=0.04, mild=0.08, moderate=0.2, severe=0.4)
 #: Share of the slices with metal whose soft tissue is streaked.
@@ -79,7 +79,7 @@ def _ct(volume: Volume, view: Overview, lungs: NDArray[np.bool_] | None) -> list
         _clipped(measure.window_clipped(slices, at, outline, view.factor)),
         _contrast(view),
         _inverted(measure.border_level(view.planes)),
-        _body_cut(measure.body_cut(outline)),
+        _body_cut(measure.body_cut(slices, at)),
     ]
     if abs(volume.affine[2, volume.slice_axis]) > 0.7 * view.step_mm:
         areas = measure.lung_areas(view, outline) if lungs is None else _areas(volume, lungs)

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from overread.domain.volume import Floats, Volume
 
+Stack = NDArray[np.int16] | NDArray[np.float32]
 Planes = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -28,6 +29,8 @@ _FLOOR_HU, _CEILING_HU = -1000.0, 300.0
 _EDGE_HU = 60.0
 #: HU that noise makes of the difference of two blocks.
 _EDGE_FLOOR_HU = 10.0
+#: Where the padded circle ends, as a share of its radius.
+_RIM = 0.985
 #: Soft tissue, as the mean of a block.
 _SOFT_HU = (-50.0, 150.0)
 _BLOCK = 8
@@ -49,7 +52,7 @@ class Overview:
     step_mm: float
 
 
-def stack(volume: Volume) -> NDArray[np.int16] | NDArray[np.float32]:
+def stack(volume: Volume) -> Stack:
     """The voxels with the scanner's slices along axis 0; nothing is copied."""
     return np.moveaxis(volume.hu, volume.slice_axis, 0)
 
@@ -82,10 +85,10 @@ def sample(count: int) -> list[int]:
 
 
 def body(view: Overview) -> Mask:
-    """The largest thing denser than fat in each slice, with its holes filled, at the overview's size."""
+    """The largest thing denser than air in each slice, with its holes filled, at the overview's size; no table."""
     mask = np.zeros(view.planes.shape, np.bool_)
     for index, plane in enumerate(view.planes):
-        labels, count = ndimage.label(plane > _BODY_HU)
+        labels, count = ndimage.label(ndimage.binary_opening(plane > _BODY_HU, np.ones((3, 3), np.bool_)))
         if count:
             sizes = np.bincount(labels.ravel())
             sizes[0] = 0
@@ -129,7 +132,7 @@ def soft_noise(plane: NDArray[np.int16] | NDArray[np.float32]) -> float | None:
     return float(np.percentile(soft, 25.0)) if soft.size >= 12 else None
 
 
-def streaks(slices: NDArray[np.int16] | NDArray[np.float32], at: list[int], noise: list[float | None]) -> float:
+def streaks(slices: Stack, at: list[int], noise: list[float | None]) -> float:
     """Share of the sampled slices with metal whose soft tissue varies half more than that of the others."""
     metal = [np.count_nonzero(slices[index] > METAL_HU) >= _METAL_PIXELS for index in at]
     quiet = [value for value, has in zip(noise, metal, strict=True) if value is not None and not has]
@@ -140,25 +143,25 @@ def streaks(slices: NDArray[np.int16] | NDArray[np.float32], at: list[int], nois
     return sum(1 for value in loud if value > 1.5 * usual) / len(at)
 
 
-def body_cut(mask: Mask) -> float:
-    """Share of the field of view's border that the body reaches, mean of the quarter of slices with most, 0..1.
+def body_cut(slices: Stack, at: list[int]) -> float:
+    """Share of the field of view's border that is body, median over the sampled slices, 0..1.
 
-    The border is that of the image or of the circle in it: outside of the circle scanners often write air.
+    The border is that of the image, or of the circle in it where the corners hold nothing but air (scanners pad them).
     """
-    rows, columns = mask.shape[1:]
-    square = np.concatenate([mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1]], axis=1).mean(axis=1)
-    angles = np.linspace(0, 2 * np.pi, 180, endpoint=False)
-
-    def ring(radius: float) -> Mask:
-        r = np.rint((rows - 1) / 2 + radius * rows / 2 * np.sin(angles)).astype(int)
-        c = np.rint((columns - 1) / 2 + radius * columns / 2 * np.cos(angles)).astype(int)
-        inside = (r >= 0) & (r < rows) & (c >= 0) & (c < columns)
-        values: Mask = mask[:, np.clip(r, 0, rows - 1), np.clip(c, 0, columns - 1)] & inside
-        return values
-
-    circle = (ring(0.95) & ~ring(1.06)).mean(axis=1)
-    shares = np.sort(np.maximum(square, circle))
-    return float(shares[-max(1, len(shares) // 4) :].mean())
+    rows, columns = slices.shape[1:]
+    angles = np.linspace(0, 2 * np.pi, 360, endpoint=False)
+    r = np.rint((rows - 1) / 2 + _RIM * rows / 2 * np.sin(angles)).astype(int)
+    c = np.rint((columns - 1) / 2 + _RIM * columns / 2 * np.cos(angles)).astype(int)
+    shares = []
+    for index in at:
+        plane = slices[index]
+        corners = np.concatenate([corner.ravel() for corner in (plane[:4, :4], plane[:4, -4:], plane[-4:, :4])])
+        if np.ptp(corners) == 0 and corners[0] < _FLOOR_HU + 1:
+            shares.append(float(np.mean(plane[r, c] > _BODY_HU)))
+        else:
+            border = np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
+            shares.append(float(np.mean(border > _BODY_HU)))
+    return float(np.median(shares)) if shares else 0.0
 
 
 def lung_areas(view: Overview, outline: Mask) -> Floats | None:
@@ -176,7 +179,7 @@ def lungs_cut(areas: Floats) -> tuple[float, float]:
     return float(areas[0]) / largest, float(areas[-1]) / largest
 
 
-def window_clipped(slices: NDArray[np.int16] | NDArray[np.float32], at: list[int], outline: Mask, factor: int) -> float:
+def window_clipped(slices: Stack, at: list[int], outline: Mask, factor: int) -> float:
     """Share of the body's voxels that have the highest value of all, or the lowest if that is not air, 0..1."""
     inside: list[NDArray[np.float32]] = []
     for index in at:
