@@ -1,12 +1,27 @@
-"""The demo's phantoms as DICOM files: rendered once, kept, and the same objects each time they are sent."""
+"""Phantoms as DICOM files: those of the demo, rendered once and kept; and CT series, good ones and bad ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from overread.dicom.create import ImageIdentity, RadiographAttributes, create_dx, stable_uid, write
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+
+from overread.dicom.create import (
+    CtAttributes,
+    ImageIdentity,
+    RadiographAttributes,
+    Syntax,
+    create_ct,
+    create_dx,
+    stable_uid,
+    write,
+)
+from overread.phantom.ct_case import CtCase
+from overread.phantom.ct_noise import Kernel
 from overread.phantom.radiograph import View
 from overread.phantom.study import RadiographCase, demo_studies
 
@@ -50,3 +65,94 @@ def write_phantom(case: RadiographCase, number: int, path: Path) -> None:
         view=_VIEW_POSITION[image.view], pixel_mm=image.pixel_mm, bits=image.bits, inverted=image.inverted
     )
     write(create_dx(image.pixels, identity, attributes), path)
+
+
+_KERNEL_NAME = {Kernel.SOFT: "SOFT", Kernel.SHARP: "LUNG"}
+
+
+def write_ct_series(
+    case: CtCase,
+    folder: Path,
+    *,
+    missing: Sequence[int] = (),
+    shuffle_seed: int | None = None,
+    localizer: bool = False,
+    strip: Sequence[str] = (),
+    syntax: Syntax = Syntax.EXPLICIT_LE,
+) -> list[Path]:
+    """Write a scan as CT images that say of themselves that they are a phantom, one file a slice, from the feet up.
+
+    For tests of bad series: the slices ``missing`` (from 0) are left out; ``shuffle_seed`` mixes files and instance
+    numbers; ``localizer`` adds a scout view to the series; the attributes ``strip`` (keywords) are taken out of each.
+    Returns the paths in the order of their names.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    left_out = set(missing)
+    numbers = np.arange(1, case.geometry.slices + 1)
+    if shuffle_seed is not None:
+        np.random.default_rng(shuffle_seed).shuffle(numbers)
+    paths = []
+    for index, ds in enumerate(_ct_images(case, numbers.tolist(), localizer=localizer)):
+        if index in left_out:
+            continue
+        for keyword in strip:
+            if keyword in ds:
+                delattr(ds, keyword)
+        path = folder / f"{int(ds.get('InstanceNumber', index + 1)):04d}.dcm"
+        write(ds, path, syntax)
+        paths.append(path)
+    return sorted(paths)
+
+
+def _ct_images(case: CtCase, numbers: Sequence[int], *, localizer: bool) -> Iterator[Dataset]:
+    """The slices, and then the scout view."""
+    geometry = case.geometry
+    shadows = []
+    attributes = None
+    for image in case.slices():
+        attributes = CtAttributes(
+            position=image.position,
+            pixel_mm=geometry.pixel_mm,
+            slice_mm=geometry.slice_mm,
+            frame_uid=case.uids[2],
+            kernel=_KERNEL_NAME[case.kernel],
+        )
+        identity = _ct_identity(case, case.uids[3][image.index], numbers[image.index])
+        yield create_ct(image.hu, identity, attributes)
+        shadows.append(image.hu.mean(axis=0))
+    if localizer and attributes is not None:
+        yield _scout(case, np.stack(shadows), attributes)
+
+
+def _scout(case: CtCase, shadows: npt.NDArray[np.float64], attributes: CtAttributes) -> Dataset:
+    """A frontal view from the mean of each line through the patient, head up, rows as far apart as columns."""
+    pixel, step, count = case.geometry.pixel_mm, case.geometry.slice_mm, len(shadows)
+    rows = max(2, round(count * step / pixel))
+    at = np.clip((rows - 0.5 - np.arange(rows)) * pixel / step, 0, count - 1).astype(int)
+    view = np.rint(shadows[at]).astype(np.int16)
+    number = case.geometry.slices + 1
+    ds = create_ct(view, _ct_identity(case, stable_uid(case.uids[1], "localizer"), number), attributes)
+    x, _y, z = attributes.position
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    ds.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+    ds.ImagePositionPatient = [f"{v:.3f}" for v in (x, 0.0, z)]
+    return ds
+
+
+def _ct_identity(case: CtCase, sop_uid: str, number: int) -> ImageIdentity:
+    """A patient who is made up from the seed."""
+    study, series, _frame, _slices = case.uids
+    return ImageIdentity(
+        study_uid=study,
+        series_uid=series,
+        sop_uid=sop_uid,
+        patient_id=f"PHANTOM-CT-{case.seed}",
+        patient_name=f"PHANTOM^CT{case.seed}",
+        patient_sex="F" if case.scene.anatomy.breast_mm else "M",
+        birth_date=date(_ACQUIRED.year - 24 - case.seed % 60, 1, 1),
+        acquired=_ACQUIRED,
+        accession_number=f"PHANTOMCT{case.seed:05d}",
+        study_description="Chest CT",
+        series_description=f"Chest {case.geometry.slice_mm:g} mm {_KERNEL_NAME[case.kernel]}",
+        instance_number=number,
+    )

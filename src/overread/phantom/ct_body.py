@@ -29,6 +29,8 @@ class Body:
     box: Box = EVERYWHERE
     #: Large and smooth: it may be sampled coarsely.
     smooth: bool = True
+    #: Only a sheet around the surface, of that thickness, mm.
+    sheet_mm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,8 +50,8 @@ class CtBody:
         return (
             Body(name="fat", level=organs.body, hu=FAT),
             Body(name="muscle", level=organs.muscle, hu=MUSCLE),
-            Body(name="fascia", level=self._fascia, hu=-70.0),
-            Body(name="mediastinum", level=self._fat, hu=MEDIASTINAL_FAT_HU, box=self._world(-60, 60, -100, 100)),
+            Body(name="fascia", level=self._fascia, hu=-85.0, sheet_mm=1.8),
+            Body(name="mediastinum", level=self._fat, hu=MEDIASTINAL_FAT_HU, box=self._world(-110, 110, -100, 100)),
             *self._abdomen(),
             Body(name="heart", level=self._heart, hu=HEART_HU, box=organs.heart_box()),
             *self._vessels(),
@@ -69,7 +71,7 @@ class CtBody:
         """A sheet of fat between the outer muscles (pectoral, latissimus) and the chest wall."""
         muscle = self.organs.muscle(x, y, z)
         waves = np.float32(2.5) * np.sin(x / np.float32(17.0) + z / np.float32(29.0))
-        return np.asarray(np.abs(muscle + np.float32(7.0) + waves) - np.float32(0.9))
+        return np.asarray(muscle + np.float32(7.0) + waves)
 
     def _fat(self, x: Floats, y: Floats, z: Floats) -> Floats:
         """The mediastinum within 2 mm of pleura, but not where it reaches through the chest wall."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from overread.phantom.findings import Region, cells
 from overread.phantom.grid import Box, Floats, Level, coverage
 from overread.phantom.lattice import random_lattice
 from overread.phantom.nodules import Contact, Nodule, Shape, draw_nodules, measure_body
-from overread.phantom.supine import Emphysema, Lung, consolidation, free_air, free_fluid
+from overread.phantom.supine import Lung, consolidation, free_air, free_fluid
 from overread.phantom.tubes import Tube
 
 #: Over this longest diameter a nodule is called a mass, mm (Fleischner Society).
@@ -35,7 +35,6 @@ class Contents:
     effusion_ml: float | Mapping[Side, float]
     pneumothorax_ml: float | Mapping[Side, float]
     consolidation_ml: float | Mapping[Side, float]
-    emphysema_percent: float
 
 
 def build(anatomy: Anatomy, contents: Contents, rng: np.random.Generator) -> tuple[Scene, CtTruth]:
@@ -75,12 +74,7 @@ def build(anatomy: Anatomy, contents: Contents, rng: np.random.Generator) -> tup
             (number, side, shape) for number, (side, shape) in enumerate(shapes, start=1 + len(pleural) + len(patches))
         ),
     )
-    percent = contents.emphysema_percent
-    if percent:
-        holes, finding = _emphysema(scene, lungs, percent, sum(lung_ml.values()), rng)
-        findings.append(finding)
-        scene = replace(scene, emphysema=(len(findings), holes))
-    return scene, CtTruth(findings=tuple(findings), lung_ml=lung_ml, emphysema_percent=percent)
+    return scene, CtTruth(findings=tuple(findings), lung_ml=lung_ml, emphysema_percent=0.0)
 
 
 def _textures(anatomy: Anatomy) -> Textures:
@@ -132,12 +126,14 @@ def _patches(
         shares = rng.dirichlet(np.full(count, 4.0)) if count > 1 else np.array([1.0])
         low, high = (np.asarray(c) for c in lungs[side].box)
         for share in shares:
-            for _attempt in range(40):
+            for attempt in range(120):
                 x, y, z = rng.uniform(low, high).tolist()
                 point = [np.array([v], dtype=np.float32) for v in (x, y, z)]
                 radius = (3000.0 * ml * share / (4 * np.pi)) ** (1 / 3)
+                # crowded lungs: nearer and nearer to each other, but never in the same place
+                apart = 8.0 + 1.15 * radius if attempt < 60 else 0.5 * radius
                 inside = float(lungs[side].level(*point)[0]) < -0.3 * radius
-                clear = all(float(r.level(*point)[0]) > 1.15 * radius + 8.0 for r in taken + out if r.side is side)
+                clear = all(float(r.level(*point)[0]) > apart for r in taken + out if r.side is side)
                 if not inside or not clear:
                     continue
                 args = (float(ml * share), (x, y, z), int(rng.integers(2**31)), taken + out)
@@ -170,7 +166,7 @@ def _nodule_truth(side: Side, shape: Shape, lung: Lung) -> CtFinding:
 
     nodule = shape.nodule
     cut = nodule.contact is Contact.PLEURA or nodule.centre_mm is not None
-    size = measure_body(level if cut else shape.level, shape.box, float(np.clip(nodule.diameter_mm / 45, 0.12, 0.6)))
+    size = measure_body(level if cut else shape.level, shape.box, float(np.clip(nodule.diameter_mm / 36, 0.12, 0.7)))
     return CtFinding(
         key="lung_mass" if size.diameter_mm > MASS_MM else "lung_nodule",
         side=side,
@@ -181,62 +177,4 @@ def _nodule_truth(side: Side, shape: Shape, lung: Lung) -> CtFinding:
         perpendicular_mm=size.perpendicular_mm,
         density=nodule.density,
         contact=nodule.contact,
-    )
-
-
-def _emphysema(
-    scene: Scene, lungs: Mapping[Side, Lung], percent: float, lung_ml: float, rng: np.random.Generator
-) -> tuple[Emphysema, CtFinding]:
-    """Holes so that ``percent`` of the lungs lies under -950 HU: found on many random points."""
-    anatomy = scene.anatomy
-    chest: Box = ((-160.0, -115.0, -150.0), (160.0, 115.0, 255.0))
-    holes = Emphysema(
-        field=random_lattice(rng, chest, 2.5, smooth=1.5), apex_mm=190.0 * anatomy.height, threshold=0.0, width=0.55
-    )
-    points, sides = [], []
-    for side, lung in lungs.items():
-        low, high = (np.asarray(c) for c in lung.box)
-        drawn = rng.uniform(low, high, size=(160_000, 3)).astype(np.float32)
-        x, y, z = drawn.T
-        keep = lung.level(x, y, z) < 0
-        for _number, region in scene.pleural:
-            if region.side is side:
-                keep &= region.level(x, y, z) > 0
-        # as many points in each box: weigh the lungs by the size of theirs
-        share = float(np.prod(high - low)) / max(
-            float(np.prod(np.subtract(*lung_.box[::-1]))) for lung_ in lungs.values()
-        )
-        keep &= rng.random(len(drawn)) < share
-        points.append(drawn[keep])
-        sides.append(np.full(int(keep.sum()), scene.lung_hu[side], dtype=np.float32))
-    where, base = np.concatenate(points), np.concatenate(sides)
-    x, y, z = where.T
-    back = np.clip(y / (180.0 * anatomy.depth), -0.5, 0.5)
-    base += scene.gravity_hu * back + 8.0 * scene.textures.fine.at(x, y, z) + 9.0 * scene.textures.broad.at(x, y, z)
-    values = holes.values(x, y, z)
-    dense = np.zeros(len(where), dtype=bool)
-    for _number, patch in scene.patches:
-        dense |= patch.level(x, y, z) < 0
-    # blood and walls in the holes are not under -950 HU
-    blood = sum(_tube_ml(scene.trees.blood, lung.level) for lung in lungs.values()) / lung_ml
-    target = percent / 100.0 / (1.0 - blood)
-    low_t, high_t = float(values.min()) - 1.0, float(values.max()) + 1.0
-    for _ in range(30):
-        threshold = 0.5 * (low_t + high_t)
-        holes = replace(holes, threshold=threshold)
-        empty = (base + holes.share(values) * (holes.hu - base) < -950.0) & ~dense
-        low_t, high_t = (threshold, high_t) if float(empty.mean()) < target else (low_t, threshold)
-    inside = where[empty]
-    if not len(inside):
-        raise ValueError(f"{percent}% of emphysema are too little to place")
-    lower, upper, middle = inside.min(axis=0), inside.max(axis=0), inside.mean(axis=0)
-    return holes, CtFinding(
-        key="emphysema",
-        side=None,
-        centre_mm=(float(middle[0]), float(middle[1]), float(middle[2])),
-        volume_ml=lung_ml * percent / 100.0,
-        box_mm=(
-            (float(lower[0]), float(lower[1]), float(lower[2])),
-            (float(upper[0]), float(upper[1]), float(upper[2])),
-        ),
     )

@@ -15,6 +15,7 @@ from overread.domain.volume import Volume, affine_of
 from overread.phantom.anatomy import Anatomy, Arms, Side, draw_anatomy
 from overread.phantom.ct import HU_RANGE, CtGeometry, CtSlice
 from overread.phantom.ct_build import Contents, build
+from overread.phantom.ct_emphysema import destroy
 from overread.phantom.ct_noise import Kernel, Motion, doubled, noise, resolve
 from overread.phantom.ct_scene import Scene, Slab
 from overread.phantom.ct_truth import CtTruth
@@ -29,6 +30,16 @@ _SLAB_VOXELS = 2_200_000
 #: mL on a side drawn from the seed, or of each side.
 Amount = float | Mapping[Side, float]
 Labels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CtScan:
+    """A scan and what is in each of its voxels."""
+
+    volume: Volume
+    #: uint8 of the volume's shape: values of `Tissue`, and the number (from 1) of a finding of the truth, 0 for none.
+    labels: Labels
+    lesion_labels: Labels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,12 +63,7 @@ class CtCase:
 
     def slices(self) -> Iterator[CtSlice]:
         """From the feet to the head; only a few are in memory at a time."""
-        pixel = self.geometry.pixel_mm
-        for index, clean in self._clean():
-            rng = np.random.default_rng([self.seed, 7, index])
-            shape = (clean.shape[0], clean.shape[1])
-            hu = clean + noise(shape, pixel, self.kernel, self.dose, rng)
-            yield self._slice(index, hu)
+        return (self._noisy(index, self._resolved(index, slab.hu[at])) for index, slab, at in self._planes())
 
     def volume(self) -> Volume:
         """All slices, LPS+, with made-up UIDs that depend on the case only."""
@@ -65,15 +71,29 @@ class CtCase:
 
     def clean_volume(self) -> Volume:
         """The same without noise."""
-        return self._volume(self._slice(index, clean).hu for index, clean in self._clean())
+        return self._volume(
+            self._slice(index, self._resolved(index, slab.hu[at])).hu for index, slab, at in self._planes()
+        )
+
+    def scan(self) -> CtScan:
+        """`volume`, `labels` and `lesion_labels` for the work of one of them."""
+        shape = (self.geometry.slices, self.geometry.size, self.geometry.size)
+        labels, lesions = np.empty(shape, dtype=np.uint8), np.empty(shape, dtype=np.uint8)
+
+        def planes() -> Iterator[npt.NDArray[np.int16]]:
+            for index, slab, at in self._planes():
+                labels[index], lesions[index] = slab.labels[at], slab.lesions[at]
+                yield self._noisy(index, self._resolved(index, slab.hu[at])).hu
+
+        return CtScan(volume=self._volume(planes()), labels=labels, lesion_labels=lesions)
 
     def labels(self) -> Labels:
         """`Tissue` of each voxel, uint8 of the volume's shape; where there is motion, of the first position."""
-        return self._masks[0]
+        return np.stack([slab.labels[at] for _, slab, at in self._planes()])
 
     def lesion_labels(self) -> Labels:
         """Number (from 1) of the finding of `truth` that each voxel belongs to, 0 for none; uint8."""
-        return self._masks[1]
+        return np.stack([slab.lesions[at] for _, slab, at in self._planes()])
 
     @cached_property
     def uids(self) -> tuple[str, str, str, tuple[str, ...]]:
@@ -85,27 +105,24 @@ class CtCase:
         slices = tuple(uid(f"slice {i}") for i in range(self.geometry.slices))
         return uid("study"), uid("series"), uid("frame"), slices
 
-    @cached_property
-    def _masks(self) -> tuple[Labels, Labels]:
-        slabs = list(self._slabs())
-        return np.concatenate([s.labels for s in slabs]), np.concatenate([s.lesions for s in slabs])
-
-    def _slabs(self) -> Iterator[Slab]:
+    def _planes(self) -> Iterator[tuple[int, Slab, int]]:
+        """Number of the slice, the slab that holds it, and where in the slab."""
         g = self.geometry
         step = max(3, _SLAB_VOXELS // (g.size * g.size))
         for first in range(0, g.slices, step):
             last = min(first + step, g.slices)
+            # one plane more on each side than is kept: slopes across slices are known in the middle
             slab = self.scene.slab(g.grid(first - 1, last + 1))
-            yield Slab(hu=slab.hu[1:-1], labels=slab.labels[1:-1], lesions=slab.lesions[1:-1])
+            for at in range(1, last - first + 1):
+                yield first + at - 1, slab, at
 
-    def _clean(self) -> Iterator[tuple[int, Floats]]:
-        pixel = self.geometry.pixel_mm
-        index = 0
-        for slab in self._slabs():
-            for plane in slab.hu:
-                hu = self._moved(index, plane)
-                yield index, resolve(hu[None], pixel, self.kernel)[0]
-                index += 1
+    def _resolved(self, index: int, plane: Floats) -> Floats:
+        return np.asarray(resolve(self._moved(index, plane)[None], self.geometry.pixel_mm, self.kernel)[0])
+
+    def _noisy(self, index: int, clean: Floats) -> CtSlice:
+        rng = np.random.default_rng([self.seed, 7, index])
+        rows, columns = clean.shape
+        return self._slice(index, clean + noise((rows, columns), self.geometry.pixel_mm, self.kernel, self.dose, rng))
 
     def _moved(self, index: int, plane: Floats) -> Floats:
         if self.motion is None:
@@ -176,16 +193,21 @@ def ct_case(
         effusion_ml=effusion_ml,
         pneumothorax_ml=pneumothorax_ml,
         consolidation_ml=consolidation_ml,
-        emphysema_percent=emphysema_percent,
     )
     scene, truth = build(anatomy, contents, np.random.default_rng([seed, 1]))
     scan = geometry or covering(anatomy, size=size, slice_mm=slice_mm)
+    if emphysema_percent:
+        number = len(truth.findings) + 1
+        rng = np.random.default_rng([seed, 2])
+        scene, reached, finding = destroy(scene, scan, Kernel(kernel), emphysema_percent, number, rng)
+        finding = replace(finding, volume_ml=sum(truth.lung_ml.values()) * reached / 100.0)
+        truth = replace(truth, findings=(*truth.findings, finding), emphysema_percent=reached)
     return CtCase(
         seed=seed,
         geometry=scan,
         scene=scene,
         known=truth,
-        name=repr((seed, contents, scan, str(kernel), dose, motion_mm)),
+        name=repr((seed, contents, emphysema_percent, scan, str(kernel), dose, motion_mm)),
         kernel=Kernel(kernel),
         dose=dose,
         motion=_motion(anatomy, motion_mm) if motion_mm else None,

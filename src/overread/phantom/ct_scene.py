@@ -27,6 +27,8 @@ Labels = npt.NDArray[np.uint8]
 _FISSURE_MM, _FISSURE_HU = 1.0, -700.0
 _PLEURA_MM, _PLEURA_HU = 0.8, 20.0
 _BLOOD_HU = 45.0
+#: The threshold of low attenuation areas on CT at full inspiration (Gevenois 1996).
+LAA_HU = -950.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +104,8 @@ class Scene:
             hu += share * (np.float32(value) - hu)
             if value == AIR:
                 labels[(share >= 0.5) & skin] = Tissue.AIRWAYS
+        if self.emphysema is not None:  # vessels cross the holes
+            lesions[(lesions == self.emphysema[0]) & (hu >= LAA_HU)] = 0
         return Slab(hu=hu, labels=labels, lesions=lesions)
 
     def _replace(self, hu: Floats, labels: Labels, sampler: Sampler, body: Body) -> None:
@@ -109,7 +113,10 @@ class Scene:
         if found is None:
             return
         place, part = found
-        share = part.share(body.level, smooth=body.smooth)
+        if body.sheet_mm is None:
+            share = part.share(body.level, smooth=body.smooth)
+        else:
+            share = part.sheet(body.level, body.sheet_mm)
         hu[place] += share * (np.float32(body.hu) - hu[place])
         if body.name == "fat":
             labels[place][share >= 0.5] = Tissue.BODY
@@ -159,7 +166,7 @@ class Scene:
         number, emphysema = self.emphysema
         values = emphysema.on(emphysema.field.on(part.grid), part.grid.depths[:, None, None])
         content += emphysema.share(values) * (np.float32(emphysema.hu) - content)
-        mine[content < -950] = number
+        mine[content < LAA_HU] = number
 
     def _fissures(self, side: Side, content: Floats, part: Sampler) -> None:
         major = part.sheet(lambda x, y, z: oblique_fissure(self.anatomy, side, x, y, z), _FISSURE_MM)

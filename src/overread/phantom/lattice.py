@@ -67,17 +67,7 @@ def enlarge(coarse: Floats, shape: tuple[int, int], factor: int) -> Floats:
     if factor == 1:
         return coarse
     down, across = (
-        _extrapolating((np.arange(count) + 0.5) / factor - 0.5, size)
+        _weights((np.arange(count) + 0.5) / factor - 0.5, size)
         for count, size in zip(shape, coarse.shape[1:], strict=True)
     )
     return np.asarray(np.matmul(np.matmul(down, coarse.astype(np.float32, copy=False)), across.T))
-
-
-def _extrapolating(index: Floats, count: int) -> npt.NDArray[np.float32]:
-    low = np.clip(np.floor(index).astype(int), 0, count - 2)
-    part = index - low
-    out = np.zeros((len(index), count), dtype=np.float32)
-    rows = np.arange(len(index))
-    out[rows, low] = 1 - part
-    out[rows, low + 1] = part
-    return out

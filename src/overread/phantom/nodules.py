@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 from scipy.spatial import ConvexHull
@@ -74,39 +74,10 @@ class Shape:
     nodule: Nodule
     centre: tuple[float, float, float]
 
-    @cached_property
-    def _turn(self) -> Floats:
-        rng = np.random.default_rng([self.nodule.shape_seed, 11])
-        return np.asarray(Rotation.random(rng=rng).as_matrix(), dtype=np.float64)
-
-    @cached_property
-    def _bumps(self) -> tuple[Floats, Floats]:
-        """Directions (N, 3) and heights (N,) of the bumps."""
-        rng = np.random.default_rng([self.nodule.shape_seed, 12])
-        directions = rng.normal(size=(9, 3))
-        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        return directions, self.nodule.lobulation * rng.uniform(-0.5, 1.0, size=9)
-
-    @cached_property
+    @property
     def _scale(self) -> float:
         """Half-axis, mm, that gives the longest axial diameter which was asked for."""
-        unit = _measured(self._unit_level, ((-2.0,) * 3, (2.0,) * 3), 0.025)
-        return self.nodule.diameter_mm / unit.diameter_mm if unit else 0.5 * self.nodule.diameter_mm
-
-    def _unit_level(self, x: Floats, y: Floats, z: Floats, core: float = 1.0) -> Floats:
-        radii = (1.0, *self.nodule.flatness)
-        u = [
-            (self._turn[i, 0] * x + self._turn[i, 1] * y + self._turn[i, 2] * z) / np.float32(core * radii[i])
-            for i in range(3)
-        ]
-        length = np.sqrt(u[0] ** 2 + u[1] ** 2 + u[2] ** 2)
-        surface: Floats | float = 1.0
-        if self.nodule.lobulation:
-            safe = np.maximum(length, 1e-3)
-            for direction, height in zip(*self._bumps, strict=True):
-                cosine = (direction[0] * u[0] + direction[1] * u[1] + direction[2] * u[2]) / safe
-                surface = surface + height * np.exp(7.0 * (cosine - 1.0))
-        return np.asarray((length - surface) * np.float32(core * float(np.mean(radii))), dtype=np.float32)
+        return _scale_of(self.nodule)
 
     def level(self, x: Floats, y: Floats, z: Floats) -> Floats:
         """Negative inside the nodule, about mm."""
@@ -119,7 +90,7 @@ class Shape:
     def _scaled(self, x: Floats, y: Floats, z: Floats, core: float) -> Floats:
         s = np.float32(self._scale)
         u, v, w = ((p - np.float32(c)) / s for p, c in zip((x, y, z), self.centre, strict=True))
-        return np.asarray(s * self._unit_level(u, v, w, core))
+        return np.asarray(s * _unit_level(self.nodule, u, v, w, core))
 
     @property
     def reach(self) -> float:
@@ -135,6 +106,41 @@ class Shape:
     def at(self, centre: tuple[float, float, float]) -> Shape:
         """The same shape elsewhere."""
         return replace(self, centre=centre)
+
+
+@lru_cache(maxsize=256)
+def _form(nodule: Nodule) -> tuple[Floats, Floats, Floats]:
+    """Turn (3, 3), directions (N, 3) and heights (N,) of the bumps of a shape."""
+    turn = Rotation.random(rng=np.random.default_rng([nodule.shape_seed, 11])).as_matrix()
+    rng = np.random.default_rng([nodule.shape_seed, 12])
+    directions = rng.normal(size=(9, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    heights = nodule.lobulation * rng.uniform(-0.5, 1.0, size=9)
+    return turn.astype(np.float32), directions.astype(np.float32), heights.astype(np.float32)
+
+
+@lru_cache(maxsize=256)
+def _scale_of(nodule: Nodule) -> float:
+    if nodule.flatness == (1.0, 1.0) and not nodule.lobulation:
+        return 0.5 * nodule.diameter_mm
+    half = 1.0 + 1.6 * nodule.lobulation
+    unit = _measured(lambda x, y, z: _unit_level(nodule, x, y, z), ((-half,) * 3, (half,) * 3), 0.04)
+    return nodule.diameter_mm / unit.diameter_mm if unit else 0.5 * nodule.diameter_mm
+
+
+def _unit_level(nodule: Nodule, x: Floats, y: Floats, z: Floats, core: float = 1.0) -> Floats:
+    """Level of the shape with half-axes of about 1, or of its core."""
+    turn, directions, heights = _form(nodule)
+    radii = (1.0, *nodule.flatness)
+    u = [(turn[i, 0] * x + turn[i, 1] * y + turn[i, 2] * z) / np.float32(core * radii[i]) for i in range(3)]
+    length = np.sqrt(u[0] ** 2 + u[1] ** 2 + u[2] ** 2)
+    surface: Floats | np.float32 = np.float32(1.0)
+    if nodule.lobulation:
+        safe = np.maximum(length, np.float32(1e-3))
+        for direction, height in zip(directions, heights, strict=True):
+            cosine = (direction[0] * u[0] + direction[1] * u[1] + direction[2] * u[2]) / safe
+            surface = surface + height * np.exp(np.float32(7.0) * (cosine - np.float32(1.0)))
+    return np.asarray((length - surface) * np.float32(core * float(np.mean(radii))), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,18 +203,20 @@ def _diameters(level: Floats, rows: Floats, cols: Floats, step: float) -> tuple[
     if len(r) < 4 or np.ptp(r) == 0 or np.ptp(c) == 0:
         return (float(max(np.ptp(r), np.ptp(c)) + 1) * step, step) if len(r) else (0.0, 0.0)
     points = np.column_stack([cols[c], rows[r]]).astype(np.float64)
-    hull = points[ConvexHull(points).vertices]
-    gaps = np.linalg.norm(hull[:, None] - hull[None, :], axis=-1)
+    # a sample lies this far within the surface
+    depth = np.minimum(-level[r, c].astype(np.float64), step)
+    corners = ConvexHull(points).vertices
+    hull, rim = points[corners], depth[corners]
+    gaps = np.linalg.norm(hull[:, None] - hull[None, :], axis=-1) + rim[:, None] + rim[None, :]
     i, j = np.unravel_index(int(gaps.argmax()), gaps.shape)
-    along = (hull[j] - hull[i]) / max(float(gaps[i, j]), 1e-9)
+    along = (hull[j] - hull[i]) / max(float(np.linalg.norm(hull[j] - hull[i])), 1e-9)
     u = points @ along
     v = points @ np.array([-along[1], along[0]])
-    # the width in strips along the long axis; the samples at the rim lie half a step inside on average
     strip = np.floor((u - u.min()) / (1.5 * step)).astype(int)
     low, high = np.full(strip.max() + 1, np.inf), np.full(strip.max() + 1, -np.inf)
-    np.minimum.at(low, strip, v)
-    np.maximum.at(high, strip, v)
-    return float(gaps[i, j]) + 0.8 * step, float((high - low).max()) + 0.8 * step
+    np.minimum.at(low, strip, v - depth)
+    np.maximum.at(high, strip, v + depth)
+    return float(gaps[i, j]), float((high - low).max())
 
 
 def draw_nodules(rng: np.random.Generator, count: int | None = None) -> tuple[Nodule, ...]:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from overread.phantom.anatomy import AIR, FLUID, Anatomy, Side
-from overread.phantom.findings import Region, fill, measure
+from overread.phantom.findings import Region, cells, fill, measure
 from overread.phantom.grid import Box, Floats, Level
 from overread.phantom.lattice import Lattice, random_lattice
 from overread.phantom.organs import Organs
+
+#: Distance of the points that measure volumes, mm.
+_FINE_MM = 1.25
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,26 +112,19 @@ class Emphysema:
     #: How many units of the field the upper lobes are ahead, over the height of the lung, mm.
     apex_mm: float
     threshold: float
-    #: Width of the border, in units of the field; the border's middle lies at -950 HU.
-    width: float
+    #: Width of the border, in units of the field.
+    width: float = 0.4
     #: Hounsfield units inside.
-    hu: float = -985.0
-
-    def values(self, x: Floats, y: Floats, z: Floats) -> Floats:
-        """The field at points."""
-        return np.asarray(self.field.at(x, y, z) - self._lead(z))
+    hu: float = -992.0
 
     def share(self, values: Floats) -> Floats:
-        """0 to 1: how much of the lung at a point is destroyed, from the field there; 0.72 is the -950 HU contour of
-        a lung of -860 HU."""
-        return np.asarray(np.clip(0.72 - (values - np.float32(self.threshold)) / np.float32(self.width), 0, 1))
+        """0 to 1: how much of the lung at a point is destroyed, from the value (see `on`) there."""
+        return np.asarray(np.clip(0.5 - (values - np.float32(self.threshold)) / np.float32(self.width), 0, 1))
 
-    def _lead(self, z: Floats) -> Floats:
-        return np.asarray(np.float32(0.9) * np.clip(z / np.float32(self.apex_mm), -0.6, 1.2), dtype=np.float32)
-
-    def on(self, lattice_values: Floats, z: Floats) -> Floats:
-        """The same as `values` where the lattice has been sampled already."""
-        return np.asarray(lattice_values - self._lead(z))
+    def on(self, values: Floats, z: Floats) -> Floats:
+        """The field, from what its lattice has at heights ``z``."""
+        lead = np.float32(0.9) * np.clip(z / np.float32(self.apex_mm), -0.6, 1.2)
+        return np.asarray(values - lead, dtype=np.float32)
 
 
 def _region(
@@ -143,7 +139,17 @@ def _region(
 def _measured(
     lung: Lung, key: str, level: Level, edge: Level, *, hu: float, moves_lung: bool, soft_mm: float
 ) -> Region:
-    volume, box = measure(level, lung.box)
+    _rough, box = measure(level, lung.box)
+    # finer, and by points: shares of cells say too much of what is thinner than a cell
+    grid = cells(
+        ((box[0][0] - 3, box[0][1] - 3, box[0][2] - 3), (box[1][0] + 3, box[1][1] + 3, box[1][2] + 3)), _FINE_MM
+    )
+    count = 0
+    for plane in grid.depths:
+        points = grid.cols[None, :], grid.rows[:, None], np.full((1, 1), plane, dtype=np.float32)
+        count += int(np.count_nonzero(level(*points) < 0))
+    step = [abs(float(v[1] - v[0])) for v in (grid.depths, grid.rows, grid.cols)]
+    volume = count * float(np.prod(step)) / 1000.0
     return Region(
         key=key, side=lung.side, level=level, edge=edge, moves_lung=moves_lung, hu=hu, soft_mm=soft_mm,
         volume_ml=volume, box=box,
