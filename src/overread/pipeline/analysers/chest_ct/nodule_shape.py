@@ -1,0 +1,225 @@
+"""From a blob to a body: what of the bright lung around a seed is the nodule, and how it lies among vessels and pleura.
+
+Threshold half between lung and nodule; vessels are cut off by an opening with a ball in proportion to the largest ball
+inside (Kostis, IEEE Trans Med Imaging 2003;22:1259); the pleura is the border of the lung mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from overread.domain.segment import Mask
+from overread.domain.volume import Hounsfield
+from overread.pipeline.analysers.chest_ct.nodule_seeds import Array, Seed, Spacing
+
+#: Least contrast to the lung, HU, and radius of the largest ball inside, mm.
+LEAST_CONTRAST, LEAST_BALL_MM = 70.0, 1.1
+#: The opening's ball over the largest ball inside; how far the opened body grows back, over the same.
+_OPENING, _GROWTH = 0.65, 0.12
+#: A ring of at least this contrast to the lung around a solid core is the ground glass of a part-solid nodule, HU.
+_HALO = 90.0
+#: From this on a voxel is solid, HU.
+SOLID_HU = -300.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Crop:
+    """A cube of the lung around a seed on an isotropic grid."""
+
+    #: Hounsfield units, float32, and the lung, both (slices, rows, columns).
+    hu: Array
+    lung: Mask
+    #: Voxel index (axes 0, 1, 2) of the first cell's centre in the volume, and cells per voxel index, mm.
+    origin: NDArray[np.float64]
+    step_mm: float
+    spacing: Spacing
+
+    def index(self, cells: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., 3) cells of the crop to (..., 3) indices of the volume."""
+        return self.origin + cells * self.step_mm / np.asarray(self.spacing)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Body:
+    """What a seed turned out to be."""
+
+    crop: Crop
+    #: The nodule, and all that is as bright (with the vessels that it touches), on the grid of the crop.
+    mask: Mask
+    bright: Mask
+    #: Hounsfield units of lung around, of the middle, and of the outline.
+    lung_hu: float
+    core_hu: float
+    edge_hu: float
+    #: Middle, index along axes 0, 1, 2 of the volume; radius of the largest ball inside, mm.
+    centre: NDArray[np.float64]
+    ball_mm: float
+    #: Half axes of the ellipsoid of the same second moments, mm, longest first.
+    half_axes_mm: tuple[float, float, float]
+    #: Voxels times their volume, mL.
+    volume_ml: float
+    #: Of the shell around the body: share that is as bright (vessels), share outside the lung (pleura).
+    attached: float
+    wall: float
+    #: Radius of the thickest of the vessels in the shell over that of the body's ball; cosine, 0..1, of how far apart
+    #: (1: opposite) the vessels leave the body.
+    vessel: float
+    opposed: float
+    seed: Seed
+
+    @property
+    def diameter_mm(self) -> float:
+        """Of the ball of the same volume."""
+        return float((6000 * self.volume_ml / np.pi) ** (1 / 3))
+
+
+def cut(hu: Hounsfield, lung: Mask, spacing: Spacing, index: NDArray[np.float64], reach_mm: float, step: float) -> Crop:
+    """The cube of ``2 * reach_mm`` around ``index``, trilinear; outside the volume there is no lung."""
+    cells = 2 * round(reach_mm / step) + 1
+    scale = step / np.asarray(spacing)
+    origin = index - scale * (cells // 2)
+    first = np.clip(np.floor(origin).astype(int) - 1, 0, np.asarray(hu.shape) - 1)
+    last = np.clip(np.ceil(origin + scale * cells).astype(int) + 2, first + 1, hu.shape)
+    place = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    shape = (cells, cells, cells)
+    offset = origin - first
+    grid = ndimage.affine_transform(
+        hu[place].astype(np.float32), scale, offset=offset, output_shape=shape, order=1, mode="nearest"
+    )
+    inside = ndimage.affine_transform(
+        lung[place].astype(np.float32), scale, offset=offset, output_shape=shape, order=1, mode="grid-constant"
+    )
+    return Crop(hu=grid, lung=inside >= 0.5, origin=origin, step_mm=step, spacing=spacing)
+
+
+def body_of(hu: Hounsfield, lung: Mask, spacing: Spacing, seed: Seed) -> Body | None:
+    """The body around ``seed``; None if there is none, or one that is larger than its cube."""
+    radius = seed.diameter_mm / 2
+    for grow in (1.0, 1.7):
+        step = float(np.clip(grow * radius / 6, 0.6, 1.6))
+        crop = cut(hu, lung, spacing, np.asarray(seed.index), 1.4 * grow * radius + 5.0, step)
+        found = _body_in(crop, radius, seed)
+        if found is None or not _at_border(found.mask):
+            return found
+    return None
+
+
+def _at_border(mask: Mask) -> bool:
+    return any(bool(np.take(mask, end, axis).any()) for axis in range(3) for end in (0, -1))
+
+
+def _body_in(crop: Crop, radius: float, seed: Seed) -> Body | None:
+    step = crop.step_mm
+    middle = np.asarray(crop.hu.shape) // 2
+    axis = (np.arange(crop.hu.shape[0]) - middle[0]) * step
+    squared = axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2
+    around = crop.lung & (squared > (1.3 * radius + 1.0) ** 2)
+    near = crop.lung & (squared <= max(0.5 * radius, 1.01 * step) ** 2)
+    if np.count_nonzero(around) < 30 or not near.any():
+        return None
+    lung_hu = float(np.percentile(crop.hu[around], 40))
+    soft = ndimage.gaussian_filter(crop.hu, 0.6 / step)
+    core_hu = float(np.median(soft[near]))
+    start = squared <= (0.7 * radius + step) ** 2
+    if core_hu - lung_hu < LEAST_CONTRAST:
+        return None
+    edge_hu = 0.5 * (core_hu + lung_hu)
+    inner = _opened(crop.lung & (soft > edge_hu), start, step)
+    if inner is None:
+        return None
+    halo = _halo(soft, crop.lung, inner, lung_hu, step)
+    if halo is not None and halo - lung_hu < 0.6 * (core_hu - lung_hu):
+        outer = _opened(crop.lung & (soft > 0.5 * (halo + lung_hu)), inner.mask, step)
+        if outer is not None and np.count_nonzero(outer.mask) > 1.3 * np.count_nonzero(inner.mask):
+            inner, edge_hu = outer, 0.5 * (halo + lung_hu)
+    return _described(crop, inner, lung_hu, core_hu, edge_hu, seed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Opened:
+    mask: Mask
+    bright: Mask
+    depth: Array
+    ball: float
+
+
+def _opened(bright: Mask, start: Mask, step: float) -> _Opened | None:
+    """What of ``bright`` belongs to the largest ball that has its middle in ``start``."""
+    labels, count = ndimage.label(bright)
+    if not count:
+        return None
+    depth = ndimage.distance_transform_edt(np.pad(bright, 1))[1:-1, 1:-1, 1:-1].astype(np.float32) * np.float32(step)
+    inside = np.where(start, depth, 0)
+    at = np.unravel_index(int(np.argmax(inside)), inside.shape)
+    ball = float(depth[at])
+    if ball < LEAST_BALL_MM:
+        return None
+    bright = labels == labels[at]
+    cores, _ = ndimage.label(depth > _OPENING * ball)
+    far = ndimage.distance_transform_edt(cores != cores[at]) * step
+    # the depth is measured to the middle of the first cell outside
+    return _Opened(mask=bright & (far <= (_OPENING + _GROWTH) * ball), bright=bright, depth=depth, ball=ball)
+
+
+def _halo(soft: Array, lung: Mask, inner: _Opened, lung_hu: float, step: float) -> float | None:
+    """Hounsfield units of the ground glass around a core; None if there is none.
+
+    Looked for outside of the blur of the core's edge, and in a thin ring, where it must be clearer, within it.
+    """
+    out = ndimage.distance_transform_edt(~inner.mask) * step
+    free = lung & ~inner.bright
+    for low, high, least in ((1.5, 2.8, _HALO), (0.9, 1.8, 1.9 * _HALO)):
+        ring = free & (out > low) & (out <= high + 0.5 * step)
+        if np.count_nonzero(ring) < 20:
+            continue
+        lower, level = (float(q) - lung_hu for q in np.percentile(soft[ring], (30, 50)))
+        if level > least and lower > 0.6 * least:
+            return level + lung_hu
+    return None
+
+
+def _described(crop: Crop, found: _Opened, lung_hu: float, core_hu: float, edge_hu: float, seed: Seed) -> Body | None:
+    step = crop.step_mm
+    cells = np.argwhere(found.mask)
+    if len(cells) < 8:
+        return None
+    spread = np.cov(cells.T.astype(np.float64)) + np.eye(3) / 12
+    axes = np.sqrt(5 * np.maximum(np.linalg.eigvalsh(spread)[::-1], 1e-6)) * step
+    middle = cells.mean(axis=0)
+    out = ndimage.distance_transform_edt(~found.mask) * step
+    low = max(0.25 * found.ball, 0.5) + 0.5 * step
+    shell = (out > low) & (out <= low + step)
+    vessels = shell & found.bright
+    total = max(int(np.count_nonzero(shell)), 1)
+    thick = float(found.depth[vessels].max()) / found.ball if vessels.any() else 0.0
+    return Body(
+        crop=crop,
+        mask=found.mask,
+        bright=found.bright,
+        lung_hu=lung_hu,
+        core_hu=core_hu,
+        edge_hu=edge_hu,
+        centre=crop.index(middle),
+        ball_mm=found.ball,
+        half_axes_mm=(float(axes[0]), float(axes[1]), float(axes[2])),
+        volume_ml=len(cells) * step**3 / 1000,
+        attached=np.count_nonzero(vessels) / total,
+        wall=np.count_nonzero(shell & ~crop.lung) / total,
+        vessel=thick,
+        opposed=_opposed(vessels, middle),
+        seed=seed,
+    )
+
+
+def _opposed(vessels: Mask, middle: NDArray[np.float64]) -> float:
+    """How opposite two of the vessels leave: 1 for a straight tube, 0 for one vessel or none."""
+    labels, count = ndimage.label(vessels, np.ones((3, 3, 3)))
+    if count < 2:
+        return 0.0
+    away = np.asarray(ndimage.center_of_mass(vessels, labels, range(1, count + 1))) - middle
+    away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
+    return float(np.clip(-(away @ away.T).min(), 0, 1))

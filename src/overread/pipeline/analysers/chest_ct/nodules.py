@@ -1,0 +1,173 @@
+"""Lung nodule candidates by classical methods: blobs, then bodies, then what their shape says. See `find_nodules`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from overread.domain.segment import Mask
+from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
+from overread.pipeline.analysers.chest_ct.nodule_measure import NoduleDensity, measure
+from overread.pipeline.analysers.chest_ct.nodule_score import LEAST_SCORE, score_of
+from overread.pipeline.analysers.chest_ct.nodule_seeds import Sides, find_seeds
+from overread.pipeline.analysers.chest_ct.nodule_shape import Body, body_of
+
+__all__ = ["MASS_MM", "METHOD", "Nodule", "NoduleDensity", "find_nodules"]
+
+METHOD = "Laplacian of Gaussian blobs, opened at half contrast, scored by shape"
+#: Longer than this it is a mass (Fleischner Society glossary, Radiology 2008;246:697), mm.
+MASS_MM = 30.0
+#: Nothing shorter is reported, mm: as thin as the vessels are that cannot be told from it.
+LEAST_MM = 3.5
+#: Share of the shell around it from which a nodule touches the pleura, and a vessel.
+_TOUCHES_PLEURA, _TOUCHES_VESSEL = 0.08, 0.01
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Nodule:
+    """A nodule candidate. Frozen: `mask` is made read-only."""
+
+    #: Middle, (x, y, z) mm, LPS+.
+    centre_mm: tuple[float, float, float]
+    #: Longest axial diameter, where it is longest, and the longest at right angles in the same slice, mm.
+    longest_mm: float
+    perpendicular_mm: float
+    #: With partial volume counted, mL; of a part-solid nodule with its ground glass.
+    volume_ml: float
+    #: Index along axis 0 of the anatomy's volume of the slice of the diameters.
+    slice_index: int
+    #: Index ranges along axes 0, 1, 2 of the anatomy's volume; `mask` is bool of their shape.
+    box: Sides
+    mask: Mask
+    density: NoduleDensity
+    #: Longest axial diameter of the solid part, mm: 0 for ground glass, `longest_mm` for a solid nodule.
+    core_mm: float
+    touches_pleura: bool
+    touches_vessel: bool
+    #: The lung that it lies in: `Tissue.RIGHT_LUNG` or `Tissue.LEFT_LUNG`.
+    lung: Tissue
+    #: How nodule-like its shape is, 0..1; see `nodule_score`. Not a probability of disease.
+    score: float
+
+    def __post_init__(self) -> None:
+        self.mask.flags.writeable = False
+
+    @property
+    def effective_mm(self) -> float:
+        """Diameter of the ball of the same volume, mm."""
+        return float((6000 * self.volume_ml / np.pi) ** (1 / 3))
+
+    @property
+    def is_mass(self) -> bool:
+        """Whether it is longer than `MASS_MM`."""
+        return self.longest_mm > MASS_MM
+
+
+def find_nodules(anatomy: ChestAnatomy, *, exclude: Mask | None = None) -> tuple[Nodule, ...]:
+    """Nodule candidates of 4 to about 60 mm in both lungs, from the highest score down.
+
+    ``exclude``, bool of the volume's shape, is lung in which nodules cannot be told, as consolidation. Seeds are blobs
+    (`nodule_seeds`), each becomes a body or nothing (`nodule_shape`), is measured (`nodule_measure`) and scored by its
+    shape (`nodule_score`); what scores less than `LEAST_SCORE` is a vessel, a fissure or noise, and is left out.
+    Raises ValueError for an ``exclude`` of another shape.
+    """
+    if exclude is not None and exclude.shape != anatomy.labels.shape:
+        raise ValueError(f"exclude has the shape {exclude.shape}, the volume {anatomy.labels.shape}")
+    found: list[tuple[Nodule, Body]] = []
+    for lung in (Tissue.RIGHT_LUNG, Tissue.LEFT_LUNG):
+        for body in bodies(anatomy, lung, exclude):
+            nodule = _nodule(anatomy, lung, body)
+            if nodule is not None and nodule.score >= LEAST_SCORE and nodule.longest_mm >= LEAST_MM:
+                found.append((nodule, body))
+    # of those that are the same thing, the one that holds the largest ball: the whole and not the core or an end of it
+    found.sort(key=lambda pair: (-round(2 * pair[0].score), -pair[1].ball_mm))
+    kept: list[Nodule] = []
+    for nodule, _ in found:
+        if not any(_same(nodule, other) for other in kept):
+            kept.append(nodule)
+    return tuple(sorted(kept, key=lambda nodule: -nodule.score))
+
+
+def bodies(anatomy: ChestAnatomy, lung: Tissue, exclude: Mask | None = None) -> Iterator[Body]:
+    """What the blobs of one lung turn out to be, scored or not; several may be the same thing."""
+    hu, spacing = anatomy.volume.hu, anatomy.volume.spacing_mm
+    inside = anatomy.labels == lung
+    seen: list[Body] = []
+    for seed in find_seeds(hu, inside, spacing):
+        place = np.asarray(seed.index)
+        if any(_covers(body, place, seed.diameter_mm) for body in seen):
+            continue
+        if exclude is not None and exclude[_nearest(place, exclude.shape)]:
+            continue
+        body = body_of(hu, inside, spacing, seed)
+        if body is None:
+            continue
+        if exclude is not None and exclude[_nearest(body.centre, exclude.shape)]:
+            continue
+        seen.append(body)
+        yield body
+
+
+def _nearest(index: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(np.clip(round(float(i)), 0, n - 1)) for i, n in zip(index, shape, strict=True))
+
+
+def _covers(body: Body, place: NDArray[np.float64], diameter: float) -> bool:
+    """Whether a seed there would only find ``body`` again."""
+    away = float(np.linalg.norm((body.centre - place) * np.asarray(body.crop.spacing)))
+    return away < 0.4 * body.ball_mm and 0.6 * diameter < body.diameter_mm < 1.6 * diameter
+
+
+def _same(one: Nodule, other: Nodule) -> bool:
+    away = float(np.linalg.norm(np.subtract(one.centre_mm, other.centre_mm)))
+    return away < 0.45 * max(one.effective_mm, other.effective_mm)
+
+
+def _nodule(anatomy: ChestAnatomy, lung: Tissue, body: Body) -> Nodule | None:
+    score = score_of(body)
+    if score < LEAST_SCORE:
+        return None
+    size = measure(body, anatomy.volume.hu)
+    if size is None:
+        return None
+    box, mask = _on_voxels(body, anatomy.labels.shape)
+    x, y, z = (float(value) for value in anatomy.volume.to_mm(body.centre))
+    return Nodule(
+        centre_mm=(x, y, z),
+        longest_mm=size.axial.longest_mm,
+        perpendicular_mm=size.axial.perpendicular_mm,
+        volume_ml=size.volume_ml,
+        slice_index=size.axial.slice_index,
+        box=box,
+        mask=mask,
+        density=size.density,
+        core_mm=size.core_mm,
+        touches_pleura=body.wall >= _TOUCHES_PLEURA,
+        touches_vessel=body.attached >= _TOUCHES_VESSEL,
+        lung=lung,
+        score=score,
+    )
+
+
+def _on_voxels(body: Body, shape: tuple[int, ...]) -> tuple[Sides, Mask]:
+    """The body's mask on the volume's own voxels, and their index ranges; at least one voxel."""
+    crop = body.crop
+    cells = np.argwhere(body.mask)
+    low, high = crop.index(cells.min(axis=0) - 0.5), crop.index(cells.max(axis=0) + 0.5)
+    sides, places = [], []
+    for axis in range(3):
+        start = int(np.clip(np.floor(low[axis]), 0, shape[axis] - 1))
+        stop = int(np.clip(np.ceil(high[axis]) + 1, start + 1, shape[axis]))
+        sides.append(slice(start, stop))
+        places.append((np.arange(start, stop) - crop.origin[axis]) * crop.spacing[axis] / crop.step_mm)
+    grid = np.meshgrid(*places, indexing="ij")
+    share = ndimage.map_coordinates(body.mask.astype(np.float32), grid, order=1, mode="constant")
+    mask = share >= min(0.5, float(share.max()))
+    ranges = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    inner = tuple(slice(int(r[0]), int(r[-1]) + 1) for r in ranges)
+    box = tuple(slice(s.start + i.start, s.start + i.stop) for s, i in zip(sides, inner, strict=True))
+    return (box[0], box[1], box[2]), np.array(mask[inner])
