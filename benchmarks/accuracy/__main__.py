@@ -19,10 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.accuracy import cases, inserted, page, phantoms, records, speed, summary, xray
-from benchmarks.accuracy.records import Record
+from benchmarks.accuracy.records import Record, Section
 
 ROOT = Path(__file__).resolve().parents[2]
-Section = tuple[str, str, list[Record]]
 PARTS = ("xray", "phantoms", "inserted", "speed")
 
 
@@ -37,25 +36,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--phantoms", type=int, default=cases.CASES, help="how many")
     options = parser.parse_args(arguments)
-    parts = options.part or PARTS
-    made = [(part, _section(part, options)) for part in PARTS if part in parts]
-    now = [record for _, (_, _, figures) in made for record in figures]
-    stored = records.load(options.json) if options.json else {}
-    mine = {key: old for key, old in stored.items() if any(key.startswith(_PREFIX[part]) for part, _ in made)}
-    drops = records.dropped(now, mine)
-    text = page.page([section for _, section in made])
+    kept = records.load(options.json) if options.json else {}
+    now = {part: _section(part, options) for part in PARTS if part in (options.part or PARTS)}
+    drops = [
+        drop
+        for part, section in now.items()
+        if part in kept
+        for drop in records.dropped(section.figures, kept[part].figures)
+    ]
+    merged = {part: (now | {p: s for p, s in kept.items() if p not in now}).get(part) for part in PARTS}
+    sections = {part: section for part, section in merged.items() if section is not None}
+    text = page.page(sections.values())
     if options.report and not drops:
         options.report.write_text(text, encoding="utf-8")
     if options.json and not drops:
-        rest = [old for key, old in stored.items() if key not in mine]
-        records.save(options.json, [*rest, *now], {"quick": options.quick})
+        records.save(options.json, sections)
     print(text)
     for drop in drops:
         print(f"DROP: {drop}", file=sys.stderr)
     return 1 if drops else 0
-
-
-_PREFIX = {"xray": "chest_xray.", "phantoms": "phantoms.", "inserted": "inserted.", "speed": "speed."}
 
 
 def _section(part: str, options: argparse.Namespace) -> Section:
@@ -63,20 +62,24 @@ def _section(part: str, options: argparse.Namespace) -> Section:
     match part:
         case "xray":
             figures, how = xray.measure(None if options.quick else data)
-            return "Chest X-ray, patients that training held back", how, figures
+            return _made("Chest X-ray, patients that training held back", how, figures)
         case "phantoms":
             plans = cases.quick() if options.quick else cases.plans(options.phantoms)
             results = _all(plans, lambda plan: (phantoms.run, plan, options.cache), options.jobs, "Phantoms")
-            return "Chest CT, phantoms", _about(results), summary.summarise(results)
+            return _made("Chest CT, phantoms", _about(results), summary.summarise(results))
         case "inserted":
             series = data / "chest_ct" / "covid001" if data is not None else None
             figures, how = inserted.measure(None if options.quick else series)
-            return "Chest CT, nodules put into a real series", how, figures
+            return _made("Chest CT, a real series with disease", how, figures)
         case _:
             real = data / "chest_ct" / "covid001" if data is not None and not options.quick else None
             slices, size = ((40, 80), 128) if options.quick else (speed.SLICES, 512)
             figures = speed.measure(real, slices=slices, size=size)
-            return "Chest CT, speed", f"A process of its own for each series; {speed.load()}.", figures
+            return _made("Chest CT, speed", f"A process of its own for each series; {speed.load()}.", figures)
+
+
+def _made(heading: str, text: str, figures: list[Record]) -> Section:
+    return Section(heading=heading, text=text, figures=tuple(figures))
 
 
 def data_folder() -> Path | None:
@@ -91,12 +94,15 @@ def data_folder() -> Path | None:
 def _about(results: list[dict[str, Any]]) -> str:
     seeds = sorted(r["seed"] for r in results)
     refused = [f"{r['seed']}: {r['refused']}" for r in results if r["refused"]]
+    spacings = [r["spacing_mm"] for r in results]
+    thin, thick, fine, coarse = (f(s[axis] for s in spacings) for axis in (0, 1) for f in (min, max))
     text = (
-        f"{len(results)} phantoms, seeds {seeds[0]} to {seeds[-1]}, with airways, vessels, fissures, noise and "
-        "partial volume; slices of 1.25 to 2.5 mm, soft and sharp kernels, half to one and a half of the dose. In each "
-        "nodules of 4 to 30 mm, solid and part-solid, free, at a vessel and at the pleura; every fifth has fluid, free "
-        "air, consolidation or emphysema of known volume. A nodule is found if a candidate's middle lies within its "
-        "radius (at least 3 mm). Amounts are of the scans that have 20 mL or more; one that was not measured is zero."
+        f"{len(results)} phantoms, seeds {seeds[0]} to {seeds[-1]}, with airways, vessels, fissures, noise and partial "
+        f"volume; slices of {thin:.2g} to {thick:.2g} mm, pixels of {fine:.2f} to {coarse:.2f} mm, soft and sharp "
+        "kernels, half to one and a half of the dose. In each nodules of 4 to 30 mm, solid and part-solid, free, at a "
+        "vessel and at the pleura; every fifth has fluid, free air, consolidation or emphysema of known volume. A nodule "
+        "is found if a candidate's middle lies within its radius (at least 3 mm). Amounts are of the scans that have "
+        "20 mL or more; one that was not measured is zero."
     )
     where: dict[str, int] = {}
     for result in results:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks.accuracy.records import Record
+from benchmarks.accuracy.records import Record, Section
 
 HEAD = """# Accuracy
 
@@ -14,13 +14,13 @@ method does what it is meant to do where the truth is known, and no more.
 """
 
 
-def page(sections: Iterable[tuple[str, str, Sequence[Record]]]) -> str:
-    """(heading, text, figures) one after the other, and first which goals are met."""
+def page(sections: Iterable[Section]) -> str:
+    """One after the other, and first which goals are met."""
     kept = list(sections)
-    goals = [record for _, _, records in kept for record in records if record.met is not None]
+    goals = [record for section in kept for record in section.figures if record.met is not None]
     lines = [HEAD, "## Goals", "", *_goals(goals)]
-    for heading, text, records in kept:
-        lines += ["", f"## {heading}", "", text.strip(), "", *_table(records)]
+    for section in kept:
+        lines += ["", f"## {section.heading}", "", section.text.strip(), "", *_table(section.figures)]
     return "\n".join(lines) + "\n"
 
 

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -142,7 +141,7 @@ def measure(case: CtCase, volume: Volume) -> Json:
             for n, hit in zip(nodules, found.hits, strict=True)
         ],
         "false": [candidates[i] | {"where": _where(case, volume, candidates[i]["centre_mm"])} for i in found.false],
-        "amounts": amounts(truth, reading),
+        "amounts": {key: list(pair) for key, pair in amounts(truth, reading).items()},
     }  # fmt: skip
 
 
@@ -159,9 +158,9 @@ def candidates_of(reading: VolumeReading) -> list[Json]:
         made.append({
             "centre_mm": list(middle(segment)),
             "confidence": finding.confidence,
-            "diameter_mm": _value(own, "mm", ("longest", "long_axis")),
-            "perpendicular_mm": _value(own, "mm", ("perpendicular", "short_axis")),
-            "volume_ml": _value(own, "mL", ("volume",)),
+            "diameter_mm": _value(own, "nodule_longest_diameter"),
+            "perpendicular_mm": _value(own, "nodule_perpendicular_diameter"),
+            "volume_ml": _value(own, "nodule_volume"),
         })  # fmt: skip
     return made
 
@@ -173,10 +172,8 @@ def middle(segment: Segment) -> tuple[float, float, float]:
     return x, y, z
 
 
-def _value(measurements: list[Measurement], unit: str, words: tuple[str, ...]) -> float | None:
-    return next(
-        (m.value for m in measurements if m.unit == unit and any(word in m.measurement_type for word in words)), None
-    )
+def _value(measurements: list[Measurement], kind: str) -> float | None:
+    return next((m.value for m in measurements if m.measurement_type == kind), None)
 
 
 def amounts(truth: CtTruth, reading: VolumeReading) -> dict[str, tuple[float, float | None]]:
@@ -189,24 +186,11 @@ def amounts(truth: CtTruth, reading: VolumeReading) -> dict[str, tuple[float, fl
             of_findings[finding.finding_type] = of_findings.get(finding.finding_type, 0.0) + own[0].value
     found: dict[str, tuple[float, float | None]] = {}
     for side, ml in truth.lung_ml.items():
-        found[f"lung_{side.value}_ml"] = (ml, lung_volume(ours, side.value))
+        found[f"lung_{side.value}_ml"] = (ml, ours.get(f"lung_volume_{side.value}"))
     for key in ("pleural_effusion", "pneumothorax", "consolidation"):
         found[f"{key}_ml"] = (truth.ml(key), of_findings.get(key, 0.0))
-    found["laa_percent"] = (truth.emphysema_percent, low_attenuation(ours))
+    found["laa_percent"] = (truth.emphysema_percent, ours.get("laa_950_total"))
     return found
-
-
-def lung_volume(ours: Mapping[str, float], side: str) -> float | None:
-    """The measurement of one lung's volume."""
-    names = (f"lung_volume_{side}", f"{side}_lung_volume", f"lung_{side}_volume", f"lung_{side}")
-    return next((ours[name] for name in names if name in ours), None)
-
-
-def low_attenuation(ours: Mapping[str, float]) -> float | None:
-    """LAA-950 of both lungs."""
-    names = [n for n in ours if "laa" in n or "low_attenuation" in n or n.startswith("emphysema")]
-    whole = [n for n in names if "right" not in n and "left" not in n]
-    return ours[whole[0]] if whole else None
 
 
 def _where(case: CtCase, volume: Volume, centre_mm: list[float]) -> str:

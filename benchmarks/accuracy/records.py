@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 FORMAT = "overread-accuracy/1"
 
@@ -41,11 +41,12 @@ class Record:
         return self.value <= self.goal if most else self.value >= self.goal
 
 
-def dropped(new: Iterable[Record], stored: Mapping[str, Record]) -> list[str]:
+def dropped(new: Iterable[Record], stored: Iterable[Record]) -> list[str]:
     """One sentence for each figure that is worse than the interval of the stored one, or is missing now."""
     now = {record.key: record for record in new}
     found = []
-    for key, old in stored.items():
+    for old in stored:
+        key = old.key
         if old.better == "told":
             continue
         if key not in now:
@@ -57,17 +58,34 @@ def dropped(new: Iterable[Record], stored: Mapping[str, Record]) -> list[str]:
     return found
 
 
-def save(file: Path, records: Iterable[Record], about: Mapping[str, Any]) -> None:
-    """As JSON: what it was measured on, and each figure."""
-    raw = {"format": FORMAT, **about, "figures": [asdict(record) for record in records]}
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One part of the proof."""
+
+    heading: str
+    #: How the figures came about.
+    text: str
+    figures: tuple[Record, ...]
+
+
+def save(file: Path, sections: Mapping[str, Section]) -> None:
+    """As JSON, by part."""
+    raw = {"format": FORMAT, "parts": {part: asdict(section) for part, section in sections.items()}}
     file.write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 
-def load(file: Path) -> dict[str, Record]:
-    """The figures of an earlier run; none where there was none. Raises ValueError for another format."""
+def load(file: Path) -> dict[str, Section]:
+    """What earlier runs found, by part; nothing where there was none. Raises ValueError for another format."""
     if not file.exists():
         return {}
     raw = json.loads(file.read_text(encoding="utf-8"))
     if raw["format"] != FORMAT:
         raise ValueError(f"{file} has the format {raw['format']!r}, not {FORMAT!r}")
-    return {figure["key"]: Record(**figure) for figure in raw["figures"]}
+    return {
+        part: Section(
+            heading=found["heading"],
+            text=found["text"],
+            figures=tuple(Record(**figure) for figure in found["figures"]),
+        )
+        for part, found in raw["parts"].items()
+    }

@@ -23,7 +23,8 @@ def summarise(results: Sequence[Json]) -> list[Record]:
     """All figures of the phantoms."""
     read = [r for r in results if not r["refused"]]
     made = [_share("phantoms.read", "scans that were read", len(read), len(results), goal=1.0)]
-    return [*made, *nodules(read), *sizes(read), *volumes(read), *whole_findings(read)]
+    made += [*nodules(read), *sizes(read), *volumes(read), *whole_findings(read)]
+    return [record for record in made if record.n]
 
 
 def _share(key: str, name: str, hits: int, n: int, *, goal: float | None = None) -> Record:

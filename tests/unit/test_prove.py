@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from benchmarks.accuracy import __main__ as prove
-from benchmarks.accuracy import cases, page, records, summary, xray
+from benchmarks.accuracy import cases, page, phantoms, records, summary, xray
 from benchmarks.accuracy.matching import match
-from benchmarks.accuracy.records import Record
+from benchmarks.accuracy.records import Record, Section
 
-from overread.phantom.nodules import Contact, Density
+from overread.phantom.nodules import Contact, Density, Nodule
 
 
 def test_the_nearest_candidate_within_the_radius_is_the_hit() -> None:
@@ -45,11 +45,11 @@ def record(value: float, low: float, high: float, better: Any = "higher", **more
     ],
 )
 def test_a_drop_is_a_value_beyond_the_kept_interval_on_the_worse_side(old: Record, new: Record, drops: bool) -> None:
-    assert bool(records.dropped([new], {"k": old})) is drops
+    assert bool(records.dropped([new], [old])) is drops
 
 
 def test_a_figure_that_is_gone_is_a_drop() -> None:
-    assert "is not measured any more" in records.dropped([], {"k": record(0.9, 0.8, 1.0)})[0]
+    assert "is not measured any more" in records.dropped([], [record(0.9, 0.8, 1.0)])[0]
 
 
 def test_goals() -> None:
@@ -64,8 +64,9 @@ def test_goals() -> None:
 def test_figures_are_kept_and_read_again(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     assert records.load(file) == {}
-    records.save(file, [record(0.9, 0.8, 1.0, goal=0.5)], {"quick": True})
-    assert records.load(file) == {"k": record(0.9, 0.8, 1.0, goal=0.5)}
+    kept = {"xray": Section(heading="X", text="How.", figures=(record(0.9, 0.8, 1.0, goal=0.5),))}
+    records.save(file, kept)
+    assert records.load(file) == kept
     file.write_text('{"format": "x"}')
     with pytest.raises(ValueError, match="has the format 'x'"):
         records.load(file)
@@ -127,8 +128,12 @@ def test_figures_of_the_phantoms() -> None:
 def test_the_page_lists_goals_that_are_missed_first() -> None:
     text = page.page(
         [
-            ("One", "How.", [record(0.97, 0.9, 1.0, goal=0.95), record(2.5, 2.0, 3.0, "lower", goal=2.0)]),
-            ("Two", "", []),
+            Section(
+                heading="One",
+                text="How.",
+                figures=(record(0.97, 0.9, 1.0, goal=0.95), record(2.5, 2.0, 3.0, "lower", goal=2.0)),
+            ),
+            Section(heading="Two", text="", figures=()),
         ]
     )
     goals = text.split("## One")[0]
@@ -148,6 +153,24 @@ def test_the_plan_of_the_proof() -> None:
     assert all(p.seed < 100 for p in cases.quick())
 
 
+def test_one_phantom_from_voxels_to_figures_and_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodule = Nodule(diameter_mm=24.0, centre_mm=None, shape_seed=1)
+    plan = cases.Plan(
+        seed=31, arguments={"nodules": [nodule], "effusion_ml": 300.0, "dose": 4.0, "size": 128, "slice_mm": 5.0}
+    )
+    result = phantoms.run(plan, tmp_path)
+    assert result["seed"] == 31 and result["refused"] == ""
+    assert [n["ours"] is not None for n in result["nodules"]] == [True]
+    assert result["nodules"][0]["diameter_mm"] == pytest.approx(24.0, abs=0.3)
+    for key in ("lung_right_ml", "lung_left_ml", "pleural_effusion_ml"):
+        truth, ours = result["amounts"][key]
+        assert ours == pytest.approx(truth, rel=0.15)
+    assert result["true_findings"] == ["lung_nodule", "pleural_effusion"]
+    assert {r.key: r for r in summary.summarise([result])}["phantoms.nodules.sensitivity"].value == 1.0
+    monkeypatch.setattr(phantoms, "measure", None)
+    assert phantoms.run(plan, tmp_path) == result
+
+
 def test_xray_from_the_report_of_training_when_the_data_are_elsewhere() -> None:
     figures, how = xray.measure(None)
     found = {r.key: r for r in figures}
@@ -160,13 +183,14 @@ def test_xray_from_the_report_of_training_when_the_data_are_elsewhere() -> None:
 def test_only_a_part_keeps_the_others_and_a_drop_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, report = tmp_path / "a.json", tmp_path / "a.md"
     other = Record(key="phantoms.x", name="x", value=1.0, low=1.0, high=1.0, n=1, better="higher")
-    records.save(file, [other], {})
+    records.save(file, {"phantoms": Section(heading="Phantoms", text="Before.", figures=(other,))})
     arguments = ["--quick", "--part", "xray", "--json", str(file), "--report", str(report)]
     assert prove.main(arguments) == 0
-    kept = records.load(file)
-    assert kept["phantoms.x"] == other and "Pneumothorax: AUC" in report.read_text()
+    assert records.load(file)["phantoms"].figures == (other,)
+    page_text = report.read_text()
+    assert "Pneumothorax: AUC" in page_text and "Before." in page_text
     raw = json.loads(file.read_text())
-    for figure in raw["figures"]:
+    for figure in raw["parts"]["xray"]["figures"]:
         if figure["key"] == "chest_xray.pneumothorax.auc":
             figure |= {"value": 0.99, "low": 0.98, "high": 1.0}
     file.write_text(json.dumps(raw))
