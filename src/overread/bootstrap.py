@@ -120,7 +120,9 @@ ANALYSERS_GROUP = "overread.analysers"
 
 def analysers() -> tuple[VolumeAnalyser, ...]:
     """What reads volumes: our own, then those of installed packages by name. Raises `SetupError` for a broken one."""
-    found: list[VolumeAnalyser] = []
+    from overread.pipeline.analysers.chest_ct.analyser import ChestCt
+
+    found: list[VolumeAnalyser] = [ChestCt()]
     for point in sorted(entry_points(group=ANALYSERS_GROUP), key=lambda p: p.name):
         try:
             found.append(point.load()())
