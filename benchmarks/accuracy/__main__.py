@@ -100,9 +100,9 @@ def _about(results: list[dict[str, Any]]) -> str:
         f"{len(results)} phantoms, seeds {seeds[0]} to {seeds[-1]}, with airways, vessels, fissures, noise and partial "
         f"volume; slices of {thin:.2g} to {thick:.2g} mm, pixels of {fine:.2f} to {coarse:.2f} mm, soft and sharp "
         "kernels, half to one and a half of the dose. In each nodules of 4 to 30 mm, solid and part-solid, free, at a "
-        "vessel and at the pleura; every fifth has fluid, free air, consolidation or emphysema of known volume. A nodule "
-        "is found if a candidate's middle lies within its radius (at least 3 mm). Amounts are of the scans that have "
-        "20 mL or more; one that was not measured is zero."
+        "vessel and at the pleura; every fifth has fluid, free air, consolidation or emphysema of known volume. A "
+        "nodule is found if a candidate's middle lies within its radius (at least 3 mm). Amounts are of the scans that "
+        "have 20 mL or more; one that was not measured is zero."
     )
     where: dict[str, int] = {}
     for result in results:

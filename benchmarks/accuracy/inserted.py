@@ -1,7 +1,4 @@
-"""A real series with disease: what is found outside of it, and nodules of known size put into its lungs.
-
-`overread.phantom.insert` puts them in; without it only candidates are counted.
-"""
+"""A real series with disease: what is found outside of it, and nodules of known size put into its healthy lung."""
 
 from __future__ import annotations
 
@@ -11,15 +8,23 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.accuracy.phantoms import candidates_of, read
+from benchmarks.accuracy import summary
+from benchmarks.accuracy.matching import match
+from benchmarks.accuracy.phantoms import candidates_of, noted, read
 from benchmarks.accuracy.records import Record
 from overread.cli_validate.reading import on_grid
 from overread.dicom.series import volumes_of
 from overread.domain.segment import Mask
 from overread.domain.volume import Volume
+from overread.phantom.insert import insert_nodule, propose_places
+from overread.phantom.nodules import Density, Nodule
 from overread.pipeline.analysers.contract import VolumeReading
 
 Json = dict[str, Any]
+#: Of proof; development used others.
+SEED, ROUNDS = 1000, 4
+#: (lowest, highest) longest diameter of the nodules of one copy, mm.
+SIZES = ((6.0, 7.0), (6.0, 8.0), (8.0, 10.0), (10.0, 14.0), (14.0, 18.0))
 #: Findings whose outline is disease, and how far around it a candidate still belongs to it, mm.
 DISEASE, MARGIN_MM = ("consolidation",), 5.0
 #: Where the mean over 5 mm is above this, HU, the lung is no aerated lung: ground glass, consolidation, large vessels.
@@ -44,11 +49,34 @@ def measure(series: Path | None) -> tuple[list[Record], str]:
         f"{DENSE_ML:g} mL, with {MARGIN_MM:g} mm around. Nobody has said which of the candidates are nodules, so they "
         "are counted, not judged."
     )
+    added = [r for number in range(ROUNDS) for r in with_nodules(volume, lungs, disease, number)]
+    text += (
+        f" Then {len(added)} nodules of {SIZES[0][0]:g} to {SIZES[-1][1]:g} mm were put into lung outside disease, in "
+        f"{ROUNDS} copies, with the noise of the scan."
+    )
     figures = [
+        *summary.found_and_sized("inserted", "put in", added),
         _told("inserted.candidates", f"{series.name}: candidates", len(candidates)),
         _told("inserted.candidates_outside", f"{series.name}: candidates outside disease", len(outside), goal=2.0),
     ]
     return figures, text
+
+
+def with_nodules(volume: Volume, lungs: Mask, disease: Mask, number: int) -> list[Json]:
+    """The nodules of one copy, each with what was found of it, as `phantoms.measure` notes them."""
+    rng = np.random.default_rng([SEED, number])
+    sizes = [float(rng.uniform(low, high)) for low, high in SIZES]
+    places = propose_places(volume, lungs, max(sizes), rng, count=len(sizes), avoid=disease)
+    made, truths = volume, []
+    for turn, (size, place) in enumerate(zip(sizes, places, strict=False)):
+        density = Density.PART_SOLID if (turn + number) % 3 == 2 else Density.SOLID
+        nodule = Nodule(diameter_mm=size, density=density, shape_seed=int(rng.integers(1 << 30)), lobulation=0.1)
+        done = insert_nodule(made, place, nodule, rng)
+        made = done.volume
+        truths.append(done.truth)
+    candidates = candidates_of(read(made))
+    hits = match([(t.centre_mm, t.diameter_mm or 0.0) for t in truths], [c["centre_mm"] for c in candidates]).hits
+    return [noted(t, None if hit is None else candidates[hit]) for t, hit in zip(truths, hits, strict=True)]
 
 
 def load(folder: Path) -> Volume:

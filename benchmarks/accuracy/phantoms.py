@@ -20,7 +20,7 @@ from overread.domain.image import ImageHeader
 from overread.domain.segment import Segment
 from overread.domain.volume import Volume, affine_of
 from overread.phantom.ct_case import CtCase
-from overread.phantom.ct_truth import CtTruth, Tissue
+from overread.phantom.ct_truth import CtFinding, CtTruth, Tissue
 from overread.pipeline.analysers.contract import ReadingContext, VolumeReading
 from overread.pipeline.triage import TriageTable
 
@@ -133,16 +133,24 @@ def measure(case: CtCase, volume: Volume) -> Json:
         "true_findings": sorted({f.key for f in truth.findings}),
         "assessed": list(reading.assessed),
         "nodules": [
-            {
-                "diameter_mm": n.diameter_mm, "perpendicular_mm": n.perpendicular_mm, "volume_ml": n.volume_ml,
-                "density": str(n.density), "contact": str(n.contact), "centre_mm": list(n.centre_mm),
-                "ours": None if hit is None else candidates[hit],
-            }
-            for n, hit in zip(nodules, found.hits, strict=True)
+            noted(n, None if hit is None else candidates[hit]) for n, hit in zip(nodules, found.hits, strict=True)
         ],
         "false": [candidates[i] | {"where": _where(case, volume, candidates[i]["centre_mm"])} for i in found.false],
         "amounts": {key: list(pair) for key, pair in amounts(truth, reading).items()},
     }  # fmt: skip
+
+
+def noted(nodule: CtFinding, ours: Json | None) -> Json:
+    """A true nodule and what was found of it."""
+    return {
+        "diameter_mm": nodule.diameter_mm,
+        "perpendicular_mm": nodule.perpendicular_mm,
+        "volume_ml": nodule.volume_ml,
+        "density": str(nodule.density),
+        "contact": str(nodule.contact),
+        "centre_mm": list(nodule.centre_mm),
+        "ours": ours,
+    }
 
 
 def candidates_of(reading: VolumeReading) -> list[Json]:

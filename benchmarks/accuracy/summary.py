@@ -85,7 +85,16 @@ def _draws(n: int) -> Draws:
     return Draws([str(i) for i in range(n)])
 
 
-def sizes(results: Sequence[Json]) -> list[Record]:
+def found_and_sized(key: str, words: str, nodules_: Sequence[Json]) -> list[Record]:
+    """Sensitivity and sizes of nodules by themselves."""
+    counted = [n for n in nodules_ if n["diameter_mm"] >= FROM_MM]
+    if not counted:
+        return []
+    whole = _found(f"{key}.sensitivity", f"nodules ≥ {FROM_MM:g} mm {words}, found", counted, goal=0.95)
+    return [whole, *sizes([{"nodules": counted}], key, f"{words}: ")]
+
+
+def sizes(results: Sequence[Json], at: str = "phantoms.nodules", prefix: str = "") -> list[Record]:
     """Diameter and volume of the nodules that were found, of at least 6 mm."""
     pool = [(n, n["ours"]) for r in results for n in r["nodules"] if n["ours"] and n["diameter_mm"] >= FROM_MM]
     made: list[Record] = []
@@ -98,7 +107,7 @@ def sizes(results: Sequence[Json]) -> list[Record]:
         if len(pairs) < 2:
             continue
         truth, ours = (np.array(column, np.float64) for column in zip(*pairs, strict=True))
-        key = f"phantoms.nodules.{field}"
+        key, words = f"{at}.{field}", prefix + words
         if field == "volume_ml":  # a share of the truth, so that large ones do not drown the small
             truth, ours, unit = np.full(len(truth), 100.0), ours / truth * 100, "%"
         made += _agreement(key, words, truth, ours, unit)
