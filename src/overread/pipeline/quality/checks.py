@@ -38,6 +38,8 @@ class Limits:
     inverted: tuple[Callable[[FloatImage], float], Scale] | None
     #: Longest side, in pixels, up to which pixels limit the sharpness more than the examination.
     small_side: int = measures.SMALL_SIDE
+    #: Whether it is a picture of a screen, with empty stretches between its parts.
+    screen: bool = False
     #: What to do about blur.
     blur_advice: str = "Repeat with the patient still and with a shorter exposure, and check the focus."
     noise_advice: str = "Repeat with a higher dose or sensitivity class, and check the exposure index."
@@ -49,7 +51,7 @@ def of_image(reduced: Reduced, limits: Limits, spacing_mm: tuple[float, float] |
     image = reduced.pixels
     notes: list[str] = []
     spread = measures.contrast(image)
-    checks = [_contrast(spread), _truncated(image)]
+    checks = [_contrast(spread), _truncated(image, screen=limits.screen)]
     checks.extend(_exposure(image, limits))
     if limits.inverted is not None:
         checks.append(_inverted(image, *limits.inverted))
@@ -72,8 +74,8 @@ def _contrast(spread: float) -> Check:
     )
 
 
-def _truncated(image: FloatImage) -> Check:
-    share = measures.constant_bands(image)
+def _truncated(image: FloatImage, *, screen: bool) -> Check:
+    share = measures.constant_bands(image, screen=screen)
     return Check(
         type=IssueType.TRUNCATED,
         grade=TRUNCATED.grade(share),

@@ -24,7 +24,7 @@ CUT = Scale(clear=0.02, mild=0.05, moderate=0.12, severe=0.25)
 #: Share of the rows at mid-lung in which a lung field reaches the side of the image.
 CUT_SIDE = Scale(clear=0.05, mild=0.15, moderate=0.35, severe=0.6)
 #: Angle between the middle of the chest and the image's columns, degrees.
-TILT = Scale(clear=7.0, mild=11.0, moderate=15.0, severe=21.0)
+TILT = Scale(clear=4.0, mild=7.0, moderate=10.5, severe=16.0)
 #: Distance of the middle of the chest from that of the image, as a share of its width.
 OFF_CENTRE = Scale(clear=0.1, mild=0.12, moderate=0.16, severe=0.22)
 #: Difference of the widths of both lung fields by their sum. Never severe: disease makes a lung narrow too.
@@ -133,8 +133,12 @@ def _runs_out(outwards: NDArray[np.bool_]) -> bool:
 
 
 def placement(seen: LungFields) -> tuple[float, float, float] | None:
-    """(tilt in degrees, distance of the middle from the image's as a share, asymmetry 0..1); None if not seen."""
-    left, right, centre, at = [], [], [], []
+    """(tilt in degrees, distance of the middle from the image's as a share, asymmetry 0..1); None if not seen.
+
+    The middle of both outer edges and the middle of the mediastinum must lean to the same side: an opacity moves only
+    the first, a large heart only the second.
+    """
+    left, right, centre, gap, at = [], [], [], [], []
     for row in range(int(0.2 * _SIDE), int(0.75 * _SIDE)):
         edges = np.diff(np.concatenate([[0], seen.fields[row].astype(np.int8), [0]]))
         begins, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
@@ -147,14 +151,22 @@ def placement(seen: LungFields) -> tuple[float, float, float] | None:
         left.append(stops[widest] - begins[0])
         right.append(stops[-1] - begins[widest + 1])
         centre.append((begins[0] + stops[-1]) / 2)
+        gap.append((stops[widest] + begins[widest + 1]) / 2)
         at.append(row)
     if len(at) < _BOTH_ROWS:
         return None
-    half = len(at) // 2
-    slopes = [(centre[i + half] - centre[i]) / (at[i + half] - at[i]) for i in range(len(at) - half)]
-    tilt = abs(float(np.degrees(np.arctan(np.median(slopes)))))
+    leaning = _slope(at, centre), _slope(at, gap)
+    agreed = min(map(abs, leaning)) if leaning[0] * leaning[1] > 0 else 0.0
+    tilt = float(np.degrees(np.arctan(agreed)))
     one, other = float(np.median(left)), float(np.median(right))
     return tilt, abs(float(np.median(centre)) / _SIDE - 0.5), abs(one - other) / (one + other)
+
+
+def _slope(rows: list[int], columns: list[float]) -> float:
+    """Columns per row, as the median over pairs half of the rows apart."""
+    half = len(rows) // 2
+    steps = [(columns[i + half] - columns[i]) / (rows[i + half] - rows[i]) for i in range(len(rows) - half)]
+    return float(np.median(steps))
 
 
 def _polarity(image: FloatImage) -> Check:

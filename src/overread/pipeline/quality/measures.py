@@ -28,7 +28,7 @@ _SHARPEST = 90.0
 #: Blur that is no longer measured, pixels.
 _BLUR_CEILING = 12.0
 #: Mean step from a line without content to one with content, in display values.
-_BAND_STEP = 0.04
+_BAND_STEP, _SCREEN_STEP = 0.04, 0.1
 #: Black and white of a display: within half of an 8-bit step.
 _BLACK, _WHITE = 0.5 / 255, 1 - 0.5 / 255
 
@@ -132,18 +132,20 @@ def _sigma(fine: FloatImage, coarse: FloatImage, across: FloatImage) -> float:
     return float(min(np.sqrt(max(squared, 0.0)), _BLUR_CEILING))
 
 
-def constant_bands(image: FloatImage) -> float:
+def constant_bands(image: FloatImage, *, screen: bool = False) -> float:
     """Share of the lines that hold a single value and end with a step, 0..1: a transfer that was cut short.
 
     Rows at one end, and rows or columns in between. Bands at both ends, and at the sides, are a collimator's, so that
     what both ends have in common does not count. The line beside a band differs by more than `_BAND_STEP` on average:
-    a black background that ends at a head does not.
+    a black background that ends at a head does not. Of a screen only the bottom counts, and more of a step is needed.
     """
-    rows, columns = _bands(image), _bands(image.T)
+    if screen:
+        return _bands(image, _SCREEN_STEP)[2]
+    rows, columns = _bands(image, _BAND_STEP), _bands(image.T, _BAND_STEP)
     return max(rows[1] + abs(rows[0] - rows[2]), columns[1])
 
 
-def _bands(image: FloatImage) -> tuple[float, float, float]:
+def _bands(image: FloatImage, step: float) -> tuple[float, float, float]:
     """Shares of constant rows at the top, in between and at the bottom."""
     flat = np.ptp(image, axis=1) <= _BLACK
     if not flat.any() or flat.all():
@@ -154,7 +156,7 @@ def _bands(image: FloatImage) -> tuple[float, float, float]:
         lines = np.flatnonzero(labels == index)
         beside = [line for line in (lines[0] - 1, lines[-1] + 1) if 0 <= line < len(image)]
         jump = max(float(np.mean(np.abs(image[line] - image[lines[0], 0]))) for line in beside)
-        if jump > _BAND_STEP:
+        if jump > step:
             place = 0 if lines[0] == 0 else 2 if lines[-1] == len(image) - 1 else 1
             shares[place] += len(lines) / len(image)
     return shares[0], shares[1], shares[2]

@@ -20,12 +20,13 @@ CHEST = Limits(
 OTHER = Limits(
     blur=Scale(clear=3.0, mild=4.0, moderate=5.2, severe=7.0),
     noise=Scale(clear=0.012, mild=0.025, moderate=0.05, severe=0.1),
-    white=Scale(clear=0.1, mild=0.2, moderate=0.35, severe=0.5),
+    white=Scale(clear=0.2, mild=0.3, moderate=0.5, severe=0.65),
     black=None,
     dark=Scale(clear=0.2, mild=0.15, moderate=0.1, severe=0.06),
     dark_percentile=95.0,
     bright=Scale(clear=0.85, mild=0.89, moderate=0.93, severe=0.96),
-    inverted=(measures.smooth_is_bright, Scale(clear=0.25, mild=0.35, moderate=0.45, severe=0.55)),
+    # Never severe: a plate that is white outside its collimator looks the same.
+    inverted=(measures.smooth_is_bright, Scale(clear=0.25, mild=0.4, moderate=0.52, severe=1.05)),
 )
 
 

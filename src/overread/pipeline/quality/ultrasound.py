@@ -15,6 +15,7 @@ LIMITS = Limits(
     dark=Scale(clear=0.2, mild=0.15, moderate=0.1, severe=0.06),
     dark_percentile=95.0,
     bright=Scale(clear=0.65, mild=0.72, moderate=0.8, severe=0.9),
+    screen=True,
     inverted=(measures.smooth_brightness, Scale(clear=0.0, mild=0.04, moderate=0.07, severe=0.1)),
     blur_advice="Repeat with the probe and the patient still, and set the focus to the depth of interest.",
     noise_advice="Repeat with less gain and more transmitted power, or a lower frequency.",
