@@ -381,6 +381,8 @@ def test_what_reads_images_and_what_reads_series_are_not_compared(two: Path, dis
     assert status == 2 and "they cannot be compared" in err
     status, _, err = run(two, "--model", "blocks", "--images", two / "labels.csv")
     assert status == 2 and "--images and --patients are for folders of single images" in err
+    status, _, err = run(two, "--model", "chest_xray")
+    assert status == 2 and "chest_xray reads single images and needs images/ and labels.csv. The data set was" in err
     status, _, err = run(two, "--model", "blocks", "--card", two / "card.toml")
     assert status == 2 and "--card needs a model package" in err
     assert describe(two) == "ct holds 2 DICOM series of 16 files; labels: findings (No Finding, Nodule), " \

@@ -9,7 +9,7 @@ from pathlib import Path
 from overread import bootstrap
 from overread.cli_validate import score as scoring
 from overread.cli_validate import series as series_of
-from overread.cli_validate.dataset import Dataset, load
+from overread.cli_validate.dataset import IMAGES, LABELS, Dataset, load
 from overread.cli_validate.inventory import describe
 from overread.cli_validate.labels import for_analyser, for_card
 from overread.cli_validate.reading import AnalyserReader, ImageAnalyser
@@ -90,6 +90,11 @@ def data_for(
     if known.analyser is None:
         if known.card is None:
             raise ValueError("a source is a package, an analyser or a file of scores")
+        if not (folder / IMAGES).is_dir():
+            raise InvalidRequest(
+                f"{known.card.identity.name} reads single images and needs {IMAGES}/ and {LABELS}.",
+                remedy=f"The data set was understood: {describe(folder)}",
+            )
         return load(folder, for_card(known.card, labels), images=images, patients=patients)
     mapping = for_analyser(known.analyser.modality, labels)
     if isinstance(known.analyser, ImageAnalyser):
