@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ _SOFT: Final = frozenset(
         "cardiomegaly",
     }
 )
+#: Outlines up to so many heights of a label get a ring.
+_SMALL: Final = 1.3
 #: Pictures that are drawn with a bar in cm.
 _SCALE_FROM: Final = 256
 
@@ -80,11 +83,16 @@ class Mark:
     box: BoundingBox | None
     #: SVG path of its outline; "" without one.
     path: str
+    #: Around what is so small that a line on its border would hide it: centre and radius, pixels.
+    ring: tuple[float, float, float] | None
     text: str
+    #: What stands there until one looks at it, so that labels do not hide the lung; "" for the whole label at once.
+    short: str
     text_x: float
     text_y: float
     size: float
     width: float
+    short_width: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,21 +203,39 @@ def _marks(
         rings = [ring for o in outlines if o.finding_id == shown.finding.id for ring in o.rings]
         own = shown.picture is not None and shown.picture.number == picture.number
         box = shown.finding.bounding_box if own else None
-        corner = (box.x, box.y) if box is not None else _corner(rings)
-        if corner is None:
+        around = (box.x, box.y, box.x + box.width, box.y + box.height) if box is not None else _bounds(rings)
+        if around is None:
             continue
+        left, top = around[:2]
+        ring = _ring(rings, size)
+        if ring is not None:
+            left, top = ring[0] - ring[2], ring[1] - ring[2]
         text = _label(shown)
-        width = len(text) * size * 0.62 + size * 0.6
-        x = min(max(0.0, corner[0]), max(0.0, columns - width))
-        y = corner[1] - size * 1.45
+        short = f"{words.SIGN[shown.finding.severity]} {shown.number}" if rings else ""
+        width, short_width = (len(t) * size * 0.62 + size * 0.6 for t in (text, short))
+        own_width = short_width if short else width
+        x = min(max(0.0, left), max(0.0, columns - width))
+        y = top - size * 1.45
         if y < 0:
-            y = corner[1] + size * 0.2
-        while any(abs(y - ty) < size * 1.45 and x < tx + tw and tx < x + width for tx, ty, tw in taken):
+            y = top + size * 0.2
+        while any(abs(y - ty) < size * 1.45 and x < tx + tw and tx < x + own_width for tx, ty, tw in taken):
             y += size * 1.5
         y = min(y, rows - size * 1.45)
-        taken.append((x, y, width))
+        taken.append((x, y, own_width))
         marks.append(
-            Mark(shown=shown, box=box, path=_path(rings), text=text, text_x=x, text_y=y, size=size, width=width)
+            Mark(
+                shown=shown,
+                box=box,
+                path=_path(rings),
+                ring=ring,
+                text=text,
+                short=short,
+                text_x=x,
+                text_y=y,
+                size=size,
+                width=width,
+                short_width=short_width,
+            )
         )
     return tuple(marks)
 
@@ -219,10 +245,20 @@ def _label(shown: ShownFinding) -> str:
     return f"{shown.number} {words.finding_name(shown.finding.finding_type)} {said}"
 
 
-def _corner(rings: Sequence[Ring]) -> tuple[float, float] | None:
-    """The top-left corner of the box around them."""
-    points = [point for ring in rings for point in ring]
-    return (min(x for x, _ in points), min(y for _, y in points)) if points else None
+def _bounds(rings: Sequence[Ring]) -> tuple[float, float, float, float] | None:
+    """Left, top, right, bottom."""
+    xs = [x for ring in rings for x, _ in ring]
+    ys = [y for ring in rings for _, y in ring]
+    return (min(xs), min(ys), max(xs), max(ys)) if xs else None
+
+
+def _ring(rings: Sequence[Ring], size: float) -> tuple[float, float, float] | None:
+    around = _bounds(rings)
+    if around is None or max(around[2] - around[0], around[3] - around[1]) > _SMALL * size:
+        return None
+    left, top, right, bottom = around
+    radius = math.hypot(right - left, bottom - top) / 2 + size / 2
+    return (left + right) / 2 + 0.5, (top + bottom) / 2 + 0.5, radius
 
 
 def _path(rings: Sequence[Ring]) -> str:

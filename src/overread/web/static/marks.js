@@ -58,6 +58,21 @@ function wire(kind, key, master, store) {
 wire("box", "finding", all, hidden);
 wire("anatomy", "segment", allOrgans, hiddenOrgans);
 
+// A mark under the pointer shows its whole label; a click on it finds it in the list.
+const overlay = document.getElementById("overlay");
+overlay?.addEventListener("pointerover", (event) => {
+  const over = event.target.closest(".box")?.dataset.finding;
+  for (const box of document.querySelectorAll(".box")) {
+    const { finding } = box.dataset;
+    box.classList.toggle("bright", finding === emphasised || finding === over);
+  }
+});
+overlay?.addEventListener("pointerout", applyMarks);
+overlay?.addEventListener("click", (event) => {
+  const mark = event.target.closest(".box");
+  if (mark) emphasise(mark.dataset.finding);
+});
+
 for (const item of document.querySelectorAll(".finding-list li")) {
   const bright = (on) => () => {
     for (const shape of document.querySelectorAll(`.box[data-finding="${item.dataset.finding}"]`)) {

@@ -14,6 +14,8 @@ export class Pictures {
     this.overlays = new Map();
     this.wanted = [];
     this.running = 0;
+    // The picture that one waits for; null while none is.
+    this.held = null;
   }
 
   /** A picture (index from 0) in a window: resolves with a decoded image, rejects if it cannot be shown. */
@@ -83,12 +85,17 @@ export class Pictures {
 
   /** One looks at `index` and moves by `step` (1 or -1) within `first`..`last`: fetch what comes, drop what does not. */
   ahead(index, step, first, last, window) {
+    const ahead = step > 0 ? last - index : index - first;
+    const behind = last - first - ahead;
+    // At an end one can only turn round.
+    const there = Math.min(AHEAD, ahead);
+    const back = Math.min(AHEAD + BEHIND - there, behind);
     const places = [index];
-    for (let i = 1; i <= AHEAD; i += 1) {
-      places.push(index + i * step);
-      if (i <= BEHIND) places.push(index - i * step);
+    for (let i = 1; i <= Math.max(there, back); i += 1) {
+      if (i <= there) places.push(index + i * step);
+      if (i <= back) places.push(index - i * step);
     }
-    this.wanted = places.filter((i) => i >= first && i <= last).map((i) => ({ index: i, window }));
+    this.wanted = places.map((i) => ({ index: i, window }));
     const keep = new Set(this.wanted.map((w) => `${w.index} ${w.window}`));
     for (const [key, task] of this.images) {
       if (task.done || keep.has(key) || task.index === this.held) continue;
@@ -102,7 +109,8 @@ export class Pictures {
   }
 
   pump() {
-    while (this.running < PARALLEL) {
+    // What one waits for comes first: the server's processors are few.
+    while (this.running < (this.held === null ? PARALLEL : 1)) {
       const next = this.wanted.shift();
       if (!next) return;
       if (this.images.get(`${next.index} ${next.window}`)?.done && this.overlays.get(next.index)?.done) continue;

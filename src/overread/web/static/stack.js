@@ -79,8 +79,9 @@ async function run() {
     [shown, shownWindow] = [index, window];
     present(index, next);
   }
-  loader.held = null;
   busy = false;
+  loader.held = null;
+  loader.pump();
 }
 
 function present(index, next) {
