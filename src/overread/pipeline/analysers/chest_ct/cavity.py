@@ -23,7 +23,7 @@ _BONE_HU = 170.0
 #: Rays: how many in a slice, how far they go, and the distance of their samples, mm.
 RAYS, _REACH_MM, _STEP_MM = 120, 180.0, 2.0
 #: Directions in which ribs are looked for, degrees from straight out to the side; positive runs to the back.
-_FRONT_DEG, _BACK_DEG = -112.0, 138.0
+_FRONT_DEG, _BACK_DEG = -128.0, 138.0
 #: Smoothing of the surface: up and down (mm) and around (degrees); again, wider, where ribs are far apart.
 _SMOOTH = ((9.0, 6.0), (22.0, 15.0), (45.0, 25.0))
 #: How much a point behind the surface counts beside one in front of it.

@@ -1,8 +1,8 @@
-"""High-attenuation lung: consolidation, its regions, and ground glass.
+"""High-attenuation lung: opacities, what of them is consolidated, and ground glass.
 
-Limits: consolidation hides vessels (Hansell et al., Fleischner Society glossary, Radiology 2008;246:697), which takes
-soft-tissue density; -250 HU and more on blocks of 2 mm, away from vessels and the border of the lung. Ground glass is
--700 to -300 HU, denser than lung and lighter than what hides vessels.
+An opacity is lung denser than -620 HU on blocks of 2 mm that is thicker than vessels are. Of it, consolidation hides
+vessels and ground glass does not (Hansell et al., Fleischner Society glossary, Radiology 2008;246:697): blocks above
+-250 HU, nearly as dense as the vessels themselves, and those from -700 to -300 HU.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from scipy import ndimage
 
 from overread.domain.segment import Mask
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
-from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, coarsen, deeper, opened, within
+from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, coarsen, opened, within
 from overread.pipeline.analysers.chest_ct.pleura_region import Region, region_of
 
-#: Consolidated blocks, HU; contrast medium in vessels lies above.
-CONSOLIDATED_HU, _CONTRAST_HU = -250.0, 140.0
+#: Opacity, HU of blocks: what is denser than lung. Consolidated blocks; contrast medium in vessels lies above.
+OPACITY_HU, CONSOLIDATED_HU, _CONTRAST_HU = -620.0, -250.0, 140.0
+#: Ground glass, HU.
 GROUND_GLASS_HU = (-700.0, -300.0)
-#: Half the least thickness of consolidation, mm: vessels away from the hilum are thinner.
-_BALL_MM = 5.5
-#: Half the least thickness of ground glass, and how far it must lie from border and dense structures, mm.
-_GLASS_BALL_MM, _GLASS_CLEAR_MM = 3.0, 3.0
+#: Half the least thickness of an opacity, mm, and of what in it is consolidated: vessels are thinner.
+_BALL_MM, _DENSE_BALL_MM = 5.5, 1.5
 #: How far the border is looked for outside that inside, mm.
 _FOLLOW_MM = 6.0
-#: Least volume of a region, mL, and of one at the hilum; what counts as the hilum, mm from airways that were followed.
-_LEAST_ML, _LEAST_HILAR_ML, _HILAR_MM = 5.0, 40.0, 16.0
-#: Share of a region that must lie there to be at the hilum.
-_HILAR_SHARE = 0.5
+#: Least volume of consolidated blocks, mL, and of those at the hilum; their least share of the opacity.
+_LEAST_ML, _LEAST_HILAR_ML, _LEAST_SHARE = 3.0, 40.0, 0.12
+#: From this share on, the opacity is consolidation with a soft border. Ordinary lung, HU.
+_SOLID_SHARE, _LUNG_HU = 0.5, -850.0
+#: What counts as the hilum, mm from airways that were followed, and the share of a region that must lie there.
+_HILAR_MM, _HILAR_SHARE = 16.0, 0.4
 #: Volume from which a region is certain, mL: the score rises up to it.
 _CERTAIN_ML = 40.0
 
@@ -73,9 +74,12 @@ def find(anatomy: ChestAnatomy) -> HighAttenuation:
         lung = _sampled(anatomy, grid, tissue)
         if not lung.any():
             continue
-        core = opened(lung & (grid.hu > CONSOLIDATED_HU) & (grid.hu < _CONTRAST_HU), grid.spacing_mm, _BALL_MM)
-        found += _regions(anatomy, grid, side, tissue, core, hilum)
-        glass_ml += grid.ml(_ground_glass(grid, lung, core))
+        opacity = opened(lung & (grid.hu > OPACITY_HU) & (grid.hu < _CONTRAST_HU), grid.spacing_mm, _BALL_MM)
+        opacity = _not_hilar(grid, opacity, hilum)
+        dense = opacity & (grid.hu > CONSOLIDATED_HU)
+        core = opened(dense, grid.spacing_mm, _DENSE_BALL_MM)
+        found += _regions(anatomy, grid, side, tissue, opacity, core)
+        glass_ml += grid.ml(opacity & (grid.hu > GROUND_GLASS_HU[0]) & (grid.hu < GROUND_GLASS_HU[1]))
     found.sort(key=lambda c: -c.volume_ml)
     whole = max(lungs_ml, 1e-6)
     return HighAttenuation(
@@ -94,48 +98,58 @@ def _sampled(anatomy: ChestAnatomy, grid: CoarseGrid, tissue: Tissue) -> Mask:
     return np.asarray(anatomy.labels[np.ix_(*places)] == tissue)
 
 
+def _not_hilar(grid: CoarseGrid, opacity: Mask, hilum: Mask) -> Mask:
+    """`opacity` without the vessels of the hilum."""
+    labels, count = ndimage.label(opacity)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    hilar = np.bincount(labels[hilum], minlength=count + 1)
+    kept = (hilar <= _HILAR_SHARE * sizes) | (sizes * grid.voxel_ml >= _LEAST_HILAR_ML)
+    kept[0] = False
+    return np.asarray(kept[labels])
+
+
 def _regions(
-    anatomy: ChestAnatomy, grid: CoarseGrid, side: str, tissue: Tissue, core: Mask, hilum: Mask
+    anatomy: ChestAnatomy, grid: CoarseGrid, side: str, tissue: Tissue, opacity: Mask, core: Mask
 ) -> list[Consolidation]:
-    labels, _ = ndimage.label(within(core, grid.spacing_mm, 2.0))
+    labels, _ = ndimage.label(within(opacity, grid.spacing_mm, 2.0))
     out = []
     margin = [int(np.ceil(_FOLLOW_MM / step)) + 1 for step in grid.spacing_mm]
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         grow = tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(place, margin, strict=True))
-        piece = (labels[grow] == number) & core[grow]
-        hilar = float(np.mean(hilum[grow][piece]))
-        least = _LEAST_HILAR_ML if hilar > _HILAR_SHARE else _LEAST_ML
-        if grid.ml(piece) < least / 2:
+        whole = labels[grow] == number
+        piece = whole & core[grow]
+        if grid.ml(piece) < max(_LEAST_ML, _LEAST_SHARE * grid.ml(whole & opacity[grow])):
             continue
-        region = _drawn(anatomy, grid, tissue, piece, (grow[0].start, grow[1].start, grow[2].start))
+        mixed = grid.ml(piece) < _SOLID_SHARE * grid.ml(whole & opacity[grow])
+        start = (grow[0].start, grow[1].start, grow[2].start)
+        region = _drawn(anatomy, grid, tissue, piece, start, mixed=mixed)
         if region is None:
             continue
         ml = region.ml(anatomy.volume)
-        if ml >= least:
-            out.append(
-                Consolidation(
-                    side=side,
-                    volume_ml=ml,
-                    mean_hu=region.mean_hu(anatomy.volume),
-                    slice_index=region.largest_slice,
-                    region=region,
-                    score=float(np.clip(ml / _CERTAIN_ML, 0, 1)) ** 0.5,
-                )
+        out.append(
+            Consolidation(
+                side=side,
+                volume_ml=ml,
+                mean_hu=region.mean_hu(anatomy.volume),
+                slice_index=region.largest_slice,
+                region=region,
+                score=float(min(1.0, ml / _CERTAIN_ML)) ** 0.5,
             )
+        )
     return out
 
 
 def _drawn(
-    anatomy: ChestAnatomy, grid: CoarseGrid, tissue: Tissue, piece: Mask, start: tuple[int, int, int]
+    anatomy: ChestAnatomy, grid: CoarseGrid, tissue: Tissue, piece: Mask, start: tuple[int, int, int], *, mixed: bool
 ) -> Region | None:
-    """The voxels of a coarse piece, to half-way between its density and that of lung."""
+    """The voxels of a coarse piece, to half-way to the density of lung; in ground glass what is dense."""
     volume = anatomy.volume
     box = tuple(
         slice(at * f, min((at + n) * f, size))
         for at, n, f, size in zip(start, piece.shape, grid.factors, volume.shape, strict=True)
     )
     inside = np.median(grid.hu[tuple(slice(at, at + n) for at, n in zip(start, piece.shape, strict=True))][piece])
-    limit = (float(inside) - 850.0) / 2
+    limit = CONSOLIDATED_HU if mixed else (float(inside) + _LUNG_HU) / 2
     reach = within(piece, grid.spacing_mm, _FOLLOW_MM)
     picks = (np.arange(s.start, s.stop) // f - at for s, f, at in zip(box, grid.factors, start, strict=True))
     index = np.ix_(*picks)
@@ -148,11 +162,3 @@ def _drawn(
     plane = ndimage.generate_binary_structure(2, 1)[None]
     solid = ndimage.binary_opening(dense, plane, iterations=steps) | (dense & piece[index])
     return region_of(solid, (box[0].start, box[1].start, box[2].start))
-
-
-def _ground_glass(grid: CoarseGrid, lung: Mask, consolidated: Mask) -> Mask:
-    """Hazy lung away from its border, vessels and consolidation."""
-    smooth = ndimage.gaussian_filter(grid.hu, [1.5 / step for step in grid.spacing_mm], truncate=2.5)
-    inner = deeper(lung, grid.spacing_mm, _GLASS_CLEAR_MM) & ~within(consolidated, grid.spacing_mm, _GLASS_CLEAR_MM)
-    hazy = inner & (smooth > GROUND_GLASS_HU[0]) & (smooth < GROUND_GLASS_HU[1])
-    return opened(hazy, grid.spacing_mm, _GLASS_BALL_MM)

@@ -22,6 +22,8 @@ _BALL_MM, _LEAST_ML = 4.0, 4.0
 #: What counts as beside lung and as on the chest wall, mm; shares of the surface of a piece that must be.
 _BESIDE_MM, _WALL_MM = 6.0, 5.0
 _BESIDE_LUNG, _BOUNDED = 0.45, 0.7
+#: Spread of its values: at most this factor of that in muscle and liver, and HU more. Fat beside muscle has more.
+_UNEVEN, _USUAL_SPREAD_HU = (1.5, 2.5), 10.0
 #: How far it is followed beyond its inside, and the ball that closes what is left towards the lung, mm.
 _FOLLOW_MM, _CLOSE_MM = 8.0, 4.0
 _NOWHERE = (slice(0, 0), slice(0, 0), slice(0, 0))
@@ -60,8 +62,10 @@ def _airless(grid: CoarseGrid, half: HalfChest, lung: Mask, lungs: Mask, taken: 
     hu, depth = grid.hu[box], half.depth_mm[box]
     free = ~taken[box] & ~(lungs & ~lung)[box]
     solid = free & (hu > -500)
-    average, _ = soft_average(grid, ~taken & (grid.hu > -500), box)
+    average, spread = soft_average(grid, ~taken & (grid.hu > -500), box)
     inside = solid & (depth >= 0)
+    deep = (average > muscle - 10) & (average < muscle + 20)
+    most = _UNEVEN[0] * (float(np.median(spread[deep])) if deep.any() else _USUAL_SPREAD_HU) + _UNEVEN[1]
     seeds = inside & (average > _DENSER_HU) & (average < muscle - _UNDER_MUSCLE_HU) & (hu > -130) & (hu < 110)
     seeds = opened(seeds, grid.spacing_mm, _BALL_MM)
     labels, _ = ndimage.label(seeds)
@@ -77,6 +81,8 @@ def _airless(grid: CoarseGrid, half: HalfChest, lung: Mask, lungs: Mask, taken: 
         beside = within(aerated[grow], grid.spacing_mm, _BESIDE_MM)[surface]
         bounded = beside | (depth[grow][surface] < _WALL_MM)
         mean = float(np.median(average[grow][piece]))
+        if float(np.median(spread[grow][piece])) > most:
+            continue
         if float(beside.mean()) >= _BESIDE_LUNG and float(bounded.mean()) >= _BOUNDED:
             kept[grow] |= piece
             reach = within(piece, grid.spacing_mm, _FOLLOW_MM)

@@ -16,7 +16,7 @@ from scipy import ndimage
 from overread.domain.segment import Mask
 from overread.domain.volume import Volume
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Labels, Tissue
-from overread.pipeline.analysers.chest_ct.cavity import half_chests
+from overread.pipeline.analysers.chest_ct.cavity import HalfChest, half_chests
 from overread.pipeline.analysers.chest_ct.consolidation_fill import fill_airless
 from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, Floats32, box_of, coarsen
 from overread.pipeline.analysers.chest_ct.pleura_air import CoarseAir, find_air
@@ -31,8 +31,8 @@ _FLUID_LUNG_HU = -170.0
 _PARTLY_LUNG_HU = -140.0
 #: Free air, HU; its borders towards the pleural line, and towards the chest wall.
 _AIR_HU, _AIR_LINE_HU, _AIR_WALL_HU = -935.0, -760.0, -475.0
-#: How far its border may lie outside what the coarse grid shows, mm.
-_FOLLOW_MM = 3.0
+#: How deep under the ribs it is followed along the wall, mm.
+_SHELL_MM = 14.0
 #: Lung thinner than this between free air and the chest wall is the border of the air itself, mm.
 _SLIVER_MM = 4.0
 #: Air of lung beside which a voxel is dense, and lung where none holds air, HU.
@@ -58,7 +58,7 @@ def complete(anatomy: ChestAnatomy) -> ChestAnatomy:
     for half in halves:
         air = find_air(volume, grid, half, (body | lungs) & ~taken, _median(grid, lungs))
         if air is not None:
-            _draw_air(volume, labels, grid, air)
+            _draw_air(volume, labels, grid, half, air)
             taken |= air.mask
     aerated = lungs & (grid.hu < _AERATED_HU) & ~taken
     solid = (body | lungs) & ~aerated & ~taken
@@ -87,28 +87,52 @@ def _median(grid: CoarseGrid, lungs: Mask) -> float:
     return float(np.median(values)) if values.size else _USUAL_LUNG_HU
 
 
-def _draw_air(volume: Volume, labels: Labels, grid: CoarseGrid, air: CoarseAir) -> None:
+def _draw_air(volume: Volume, labels: Labels, grid: CoarseGrid, half: HalfChest, air: CoarseAir) -> None:
     """From the inside of the free air to the pleural line and the chest wall, in `labels`."""
-    rows, columns = _fine_box(grid, air.mask, 4)[1:]
-    levels = _levels(air.mask | air.layer.on_grid(grid)[0])
-    steps = max(1, round(_FOLLOW_MM / volume.spacing_mm[1]))
-    sliver = max(1, round(_SLIVER_MM / 2 / volume.spacing_mm[1]))
+    on_wall = air.layer.on_grid(grid)[0]
+    # along the wall it is followed until it is too thin to be empty, for the slices and pixels of the whole half
+    shell = half.inside(-4.0) & ~half.inside(_SHELL_MM)
+    box = _fine_box(grid, shell | air.mask, 0)
+    levels = range(box[0].start // grid.factors[0], -(-box[0].stop // grid.factors[0]))
+    part = labels[box]
+    lung = (part == Tissue.RIGHT_LUNG) | (part == Tissue.LEFT_LUNG)
+    allowed = (part == Tissue.BODY) | lung
+    empty = np.zeros(part.shape, np.bool_)
+    sure = np.zeros(part.shape, np.bool_)
+    plane: list[tuple[slice, slice]] = []
     for level in levels:
-        span = slice(level * grid.factors[0], min((level + 1) * grid.factors[0], len(labels)))
-        hu = _smoothed(volume.hu[span, rows, columns], volume.spacing_mm)
-        part = labels[span, rows, columns]
-        layer = air.layer.within(grid, level, fine=True)[0][rows, columns]
-        lung = (part == Tissue.RIGHT_LUNG) | (part == Tissue.LEFT_LUNG)
-        allowed = (part == Tissue.BODY) | lung
-        inner = grid.fine(air.mask, span.start, span.stop, rows, columns) & (hu < _AIR_HU)
-        region = allowed & (inner | layer) & (hu < _AIR_WALL_HU)
-        region |= ndimage.binary_dilation(region, _IN_PLANE, iterations=steps, mask=allowed & (hu < _AIR_HU))
-        region |= ndimage.binary_dilation(region, _IN_PLANE, mask=allowed & (hu < _AIR_LINE_HU))
+        span, at = _span(level, grid, labels, box[0].start)
+        plane.append((span, at))
+        hu = _smoothed(volume.hu[span, box[1], box[2]], volume.spacing_mm)
+        inner = grid.fine(air.mask, span.start, span.stop, box[1], box[2])
+        near = grid.fine(shell | air.mask, span.start, span.stop, box[1], box[2])
+        layer = np.zeros(part.shape[1:], np.bool_)
+        if on_wall[level].any():
+            layer = air.layer.within(grid, level, fine=True)[0][box[1:]]
+        sure[at] = allowed[at] & ((inner & (hu < _AIR_HU)) | (layer & (hu < _AIR_WALL_HU)))
+        empty[at] = allowed[at] & near & (hu < _AIR_HU)
+    pieces, _ = ndimage.label(empty | sure)
+    numbers = np.unique(pieces[sure])
+    region = np.isin(pieces, numbers[numbers > 0])
+    del pieces, empty, sure
+    sliver = max(1, round(_SLIVER_MM / 2 / volume.spacing_mm[1]))
+    for span, at in plane:
+        if not region[at].any():
+            continue
+        hu = _smoothed(volume.hu[span, box[1], box[2]], volume.spacing_mm)
+        here = region[at]
+        here |= ndimage.binary_dilation(here, _IN_PLANE, mask=allowed[at] & (hu < _AIR_LINE_HU))
         # what is left of the lung between free air and chest wall is too thin to be lung
-        near = ndimage.binary_dilation(region, _IN_PLANE, iterations=2) & allowed & ~region & (hu < _AIR_WALL_HU)
-        thick = ndimage.binary_erosion(lung & ~region, _IN_PLANE, iterations=sliver)
-        region |= near & ~ndimage.binary_dilation(thick, _IN_PLANE, iterations=sliver + 1)
-        part[region] = Tissue.PLEURAL_AIR
+        near = ndimage.binary_dilation(here, _IN_PLANE, iterations=2) & allowed[at] & ~here & (hu < _AIR_WALL_HU)
+        thick = ndimage.binary_erosion(lung[at] & ~here, _IN_PLANE, iterations=sliver)
+        here |= near & ~ndimage.binary_dilation(thick, _IN_PLANE, iterations=sliver + 1)
+        part[at][here] = Tissue.PLEURAL_AIR
+
+
+def _span(level: int, grid: CoarseGrid, labels: Labels, start: int) -> tuple[slice, slice]:
+    """Slices of a coarse slice, in the volume and from `start`."""
+    first, last = level * grid.factors[0], min((level + 1) * grid.factors[0], len(labels))
+    return slice(first, last), slice(first - start, last - start)
 
 
 def _draw_fluid(volume: Volume, labels: Labels, grid: CoarseGrid, fluid: CoarseFluid) -> None:

@@ -25,20 +25,21 @@ from overread.pipeline.analysers.chest_ct.pleura_profile import (
     wall_sigma,
 )
 
-#: Sigma of the average along the wall, mm, and where air is looked for, degrees from straight out to the side.
-_ALONG_MM, _DEGREES = 3.0, (-112.0, 136.0)
+#: Sigma of the average along the wall, mm (not from slice to slice: the wall may be steep), and where air is looked
+#: for, degrees from straight out to the side.
+_ALONG_MM, _DEGREES = (0.0, 3.0), (-127.0, 136.0)
 #: Free air: half-way from air to lung, within these limits, HU.
 _LIMIT_HU = (-955.0, -922.0)
-#: Where it is thin its average is up to so much higher, HU; the line must tell.
-_THIN_HU = 70.0
+#: Where it is thin, the profile dips below this and rises to the line by so much, HU.
+_THIN_HU, _DIP_HU = -690.0, 20.0
 #: It begins at most this far inside the ribs, mm.
-_BEGINS_MM = 7.0
+_BEGINS_MM = 12.0
 #: Its borders, HU: to the chest wall, and to the pleural line.
 _WALL_HU, _LINE_HU = -475.0, -790.0
 #: The line: within this many steps of the air, this much denser than the lung behind it, HU.
 _LINE_STEPS, _LUNG_STEPS, _LINE_RISE_HU = 5, 16, 45.0
 #: A piece: least area of wall, cm2; volume, mL; share of the area with a line.
-_LEAST_CM2, _LEAST_ML, _LINE_SHARE = 12.0, 6.0, 0.35
+_LEAST_CM2, _LEAST_ML, _LINE_SHARE = 5.0, 6.0, 0.4
 #: Smoothing and half the least thickness of what is followed inwards, mm.
 _SMOOTH_MM, _BALL_MM = 1.0, 2.2
 
@@ -84,7 +85,7 @@ def _layer(volume: Volume, grid: CoarseGrid, half: HalfChest, limit: float) -> L
     solid = (hu > _WALL_HU) & (at < first[..., None])
     start = np.where(solid.any(axis=2), count - solid[..., ::-1].argmax(axis=2), 0)
     dense = (hu > _LINE_HU) & (at > first[..., None])
-    lasting = (hu > np.maximum(limit, value + _THIN_HU / 2)[..., None]) & (at > first[..., None])
+    lasting = (hu > np.maximum(limit, value + _DIP_HU)[..., None]) & (at > first[..., None])
     ends = dense.any(axis=2)
     end = np.where(ends, dense.argmax(axis=2), count)
     leaves = np.where(lasting.any(axis=2), lasting.argmax(axis=2), count)
@@ -96,7 +97,10 @@ def _layer(volume: Volume, grid: CoarseGrid, half: HalfChest, limit: float) -> L
     peak = beyond[..., : _LINE_STEPS + 1].max(axis=2)
     line = (peak > np.median(beyond[..., _LINE_STEPS:], axis=2) + _LINE_RISE_HU) & (leaves < count)
     line |= sure & (leaves == count)
-    here = sure | (line & (value < limit + _THIN_HU))
+    # where it is too thin to be empty, its end is the line itself
+    thin = ~sure & line & (value < _THIN_HU) & (peak > value + _DIP_HU)
+    end = np.where(thin, leaves + beyond[..., : _LINE_STEPS + 1].argmax(axis=2), end)
+    here = sure | thin
     thick = np.where(here, (end - start) * STEP_MM, 0.0).astype(np.float32)
     return _pieces(thick, start, end, line, sure, grid, half)
 
@@ -105,7 +109,7 @@ def _pieces(
     thick: np.ndarray, start: np.ndarray, end: np.ndarray, line: Mask, sure: Mask, grid: CoarseGrid, half: HalfChest
 ) -> Layer | None:
     labels, count = ndimage.label(
-        ndimage.gaussian_filter(thick, wall_sigma(grid, 2.0), mode="nearest") * (thick > 0) > 1.0
+        ndimage.gaussian_filter(thick, wall_sigma(grid, (1.5, 2.0)), mode="nearest") * (thick > 0) > 1.0
     )
     area_of = area_cm2(half, grid)
     kept = np.zeros(thick.shape, np.bool_)

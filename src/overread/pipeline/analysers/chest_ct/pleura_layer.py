@@ -19,7 +19,7 @@ from overread.pipeline.analysers.chest_ct.pleura_profile import (
 )
 
 #: Sigma of the average along the wall, mm.
-_ALONG_MM = 4.5
+_ALONG_MM = (4.5, 4.5)
 #: What is averaged: neither lung nor fat nor bone, HU.
 _SOFT_HU = (-110.0, 115.0)
 #: Water to exudate, HU: the median of a layer must lie within. What fluid has before it is measured.

@@ -90,8 +90,13 @@ def profiles(
     return out
 
 
-def along_the_wall(values: Floats32, mask: Mask, grid: CoarseGrid, sigma_mm: float) -> tuple[Floats32, Floats32]:
-    """Mean and spread of the masked values at the same depth around each place; NaN where there are few of them."""
+def along_the_wall(
+    values: Floats32, mask: Mask, grid: CoarseGrid, sigma_mm: tuple[float, float]
+) -> tuple[Floats32, Floats32]:
+    """Mean and spread of the masked values at the same depth around each place; NaN where there are few of them.
+
+    `sigma_mm`: from slice to slice, and around.
+    """
     weight = mask.astype(np.float32)
     value = np.where(mask, values, np.float32(0))
     sigma = (*wall_sigma(grid, sigma_mm), 0.0)
@@ -103,9 +108,9 @@ def along_the_wall(values: Floats32, mask: Mask, grid: CoarseGrid, sigma_mm: flo
     return np.where(share > 0.15, mean, np.nan).astype(np.float32), spread
 
 
-def wall_sigma(grid: CoarseGrid, sigma_mm: float) -> tuple[float, float]:
-    """`sigma_mm` in coarse slices and finer rays, at the usual distance of the wall."""
-    return sigma_mm / grid.spacing_mm[0], sigma_mm / (_USUAL_RADIUS_MM * 2 * np.pi / (RAYS * _FINER))
+def wall_sigma(grid: CoarseGrid, sigma_mm: tuple[float, float]) -> tuple[float, float]:
+    """`sigma_mm` (from slice to slice, around) in coarse slices and finer rays, at the usual distance of the wall."""
+    return sigma_mm[0] / grid.spacing_mm[0], sigma_mm[1] / (_USUAL_RADIUS_MM * 2 * np.pi / (RAYS * _FINER))
 
 
 def area_cm2(half: HalfChest, grid: CoarseGrid) -> Floats32:
