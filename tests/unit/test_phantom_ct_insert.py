@@ -33,18 +33,18 @@ def test_an_inserted_nodule_has_its_mass_and_its_noise(scan: CtScan, lungs: np.n
     np.testing.assert_allclose(done.truth.centre_mm, place, atol=0.3)
     assert done.truth.diameter_mm == pytest.approx(15.0, abs=0.2)
     assert done.share.sum() * volume.voxel_ml == pytest.approx(done.truth.volume_ml, rel=0.02)
-    before, after = volume.hu[done.place].astype(float), done.volume.hu[done.place].astype(float)
+    after = done.volume.hu[done.place].astype(float)
     outside = np.ones(volume.shape, dtype=bool)
     outside[done.place] = done.share == 0
     np.testing.assert_array_equal(volume.hu[outside], done.volume.hu[outside])
-    core = done.share > 0.99
+    core = done.share > 0.999
     if density is Density.SOLID:
         assert after[core].mean() == pytest.approx(30, abs=6)
         # as noisy as the soft tissue of the scan, in which the noise is about 13 HU
         assert 5 < after[core].std() < 20
     elif density is Density.GROUND_GLASS:
         assert np.median(after[core]) == pytest.approx(-600, abs=25)
-        assert (after >= before - 1).all()
+        assert after[core].std() > 5
     else:
         assert after[core].max() > 0
         assert np.percentile(after[core], 20) < -400

@@ -80,6 +80,8 @@ class Anatomy:
     #: Size of the gas bubble in the stomach, relative; 0 for none.
     stomach_gas: float = 1.0
     arms: Arms = Arms.OUT
+    #: Whether fat joins the descending aorta to the spine all the way: seen on CT only.
+    aorta_bound: bool = False
     #: Seed of what is grown at random: vessels, texture.
     seed: int = 0
 

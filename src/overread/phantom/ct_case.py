@@ -187,7 +187,7 @@ def ct_case(
     """
     if dose <= 0 or motion_mm < 0 or not 0 <= emphysema_percent <= 60:
         raise ValueError("dose must be positive, motion_mm not negative and emphysema_percent in 0..60")
-    anatomy = draw_anatomy(np.random.default_rng([seed, 0]), arms=Arms.UP)
+    anatomy = replace(draw_anatomy(np.random.default_rng([seed, 0]), arms=Arms.UP), aorta_bound=True)
     contents = Contents(
         nodules=nodules,
         effusion_ml=effusion_ml,

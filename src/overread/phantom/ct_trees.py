@@ -73,7 +73,9 @@ def draw_trees(anatomy: Anatomy) -> Trees:
     for side in SIDES:
         for roots, twigs in ((ARTERY_ROOT, _ARTERIES), (VEIN_ROOT, _VEINS)):
             root = np.asarray(anatomy.to_world(np.asarray(roots[side])))
-            for start, end, feeds in grow(rng, root, scatter(rng, organs, side, twigs, margin=3.0)):
+            # evenly spread: no part of the lung is without
+            ends = _spread(rng, scatter(rng, organs, side, 3 * twigs, margin=2.5), twigs)
+            for start, end, feeds in grow(rng, root, ends):
                 long = float(np.linalg.norm(end - start)) > 14.0
                 path = _bent(rng, start, end, 0.07) if long else np.stack([start, end])
                 blood.append(tube("vessel", path, _TWIG_MM * feeds ** (1 / _VESSEL_LAW), 1.0))

@@ -34,6 +34,8 @@ _DENSE_HU, _DENSE_SHARE = -500.0, 0.06
 _COARSE_MM = 2.0
 _CONSOLIDATED_HU = 15.0
 _EDGE_MM = 4.0
+#: Airways are darker.
+_AIR_HU = -960.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +63,8 @@ def insert_nodule(
     solid = share if nodule.density is Density.SOLID else np.zeros_like(share)
     after = before
     if nodule.density is not Density.SOLID:
-        after = before + share * np.maximum(np.float32(GROUND_GLASS_HU) - before, 0)
+        # what is missing to ground glass, so that noise and vessels stay
+        after = before + share * np.maximum(np.float32(GROUND_GLASS_HU) - _smooth(volume, before), 0)
     if nodule.density is Density.PART_SOLID:
         solid = _share(volume, place, shape, core=True)
     if solid.any():
@@ -107,7 +110,7 @@ def insert_consolidation(
     share = ndimage.gaussian_filter(share, (0, *(BLUR_MM / s for s in volume.spacing_mm[1:]))).astype(np.float32)
     before = volume.hu[place].astype(np.float32)
     target = np.float32(_CONSOLIDATED_HU) + _noise(volume, place, rng)
-    after = before + share * np.maximum(target - before, 0) * (before > -960)
+    after = before + share * np.maximum(target - before, 0) * (_smooth(volume, before) > _AIR_HU)
     inside = np.argwhere((field < threshold) & within)
     points = volume.to_mm(inside + [s.start for s in place])
     (x, y, z), low, high = points.mean(axis=0).tolist(), points.min(axis=0).tolist(), points.max(axis=0).tolist()
@@ -161,6 +164,11 @@ def _with(volume: Volume, place: tuple[slice, slice, slice], values: Floats) -> 
     hu = volume.hu.copy()
     hu[place] = np.rint(values) if hu.dtype == np.int16 else values
     return replace(volume, hu=hu)
+
+
+def _smooth(volume: Volume, values: Floats) -> Floats:
+    """Without noise: blurred by 1 mm within slices."""
+    return np.asarray(ndimage.gaussian_filter(values, (0, *(1.0 / s for s in volume.spacing_mm[1:]))))
 
 
 def _place(volume: Volume, shape: Shape) -> tuple[slice, slice, slice]:
@@ -238,7 +246,8 @@ def _pieces(
         for pick in rng.permutation(len(rows))[:4].tolist():
             r, c = int(rows[pick]) + edge - _PIECE // 2, int(columns[pick]) + edge - _PIECE // 2
             piece = plane[r : r + _PIECE, c : c + _PIECE]
-            found.append(np.asarray(piece - ndimage.gaussian_filter(piece, 4.0, mode="nearest"), dtype=np.float32))
+            grain = piece - ndimage.gaussian_filter(piece, 4.0, mode="nearest")
+            found.append(np.asarray(grain - grain.mean(), dtype=np.float32))
         if len(found) >= count:
             break
     if not found:

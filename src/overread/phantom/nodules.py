@@ -224,10 +224,10 @@ def draw_nodules(rng: np.random.Generator, count: int | None = None) -> tuple[No
     number = int(rng.integers(1, 5)) if count is None else count
     out = []
     for _ in range(number):
-        diameter = float(np.clip(4.0 * np.exp(rng.exponential(0.55)), 4.0, 30.0))
+        diameter = float(np.clip(4.0 * np.exp(rng.exponential(0.75)), 4.0, 30.0))
         density = (Density.SOLID, Density.PART_SOLID, Density.GROUND_GLASS)[rng.choice(3, p=[0.65, 0.2, 0.15])]
         if density is not Density.SOLID:
-            diameter = max(diameter, 6.0)
+            diameter = min(diameter + 2.0, 30.0)
         contact = (Contact.NONE, Contact.VESSEL, Contact.PLEURA)[rng.choice(3, p=[0.5, 0.25, 0.25])]
         flat = (float(rng.uniform(0.7, 1.0)), float(rng.uniform(0.65, 1.0)))
         flatness = (1.0, 1.0) if rng.random() < 0.4 else flat

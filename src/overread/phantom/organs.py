@@ -192,6 +192,10 @@ class Organs:
         for a, b, radius in _rods(r, out):
             rod = partial(capsule, a=a, b=b, radius=radius)
             join_near(level, points, box_around([a, b], radius + 9.0), rod, 8.0)
+            if self.anatomy.aorta_bound and a[1] > 10.0 and b[1] > 10.0:
+                a, b = ((0.35 * p[0], p[1] + 4.0, p[2]) for p in (a, b))
+                fat = partial(capsule, a=a, b=b, radius=1.15 * radius)
+                join_near(level, points, box_around([a, b], radius + 12.0), fat, 10.0)
         # the central tendon under the heart, and the fat pads in the angles between heart and diaphragm
         for centre, radii in (
             ((16.0, -14.0, low - 24.0), (70.0, 60.0, 34.0)),
