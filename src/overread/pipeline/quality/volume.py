@@ -17,7 +17,7 @@ MISSING = Scale(clear=0.0, mild=0.5, moderate=5.0, severe=15.0)
 #: Noise in soft tissue, HU. Diagnostic chest CT has 10 to 30 with a soft kernel, and 40 to 60 with a sharp one.
 NOISE_HU = Scale(clear=45.0, mild=60.0, moderate=90.0, severe=140.0)
 #: MR noise as a share of the signal (99th percentile).
-NOISE_MR = Scale(clear=0.05, mild=0.08, moderate=0.12, severe=0.18)
+NOISE_MR = Scale(clear=0.035, mild=0.05, moderate=0.075, severe=0.11)
 #: How far a slice lies off its two neighbours, in terms of how far those lie from each other.
 JUMPS = Scale(clear=1.0, mild=1.3, moderate=1.8, severe=2.5)
 #: Share of the field of view's border that the body reaches in half of the slices (shoulders often do at the top).

@@ -100,11 +100,11 @@ def jumps(planes: Planes) -> float:
     """How far slices lie off the mean of their neighbours, in half the distance of those, at edges; worst tenth.
 
     Anatomy that changes evenly gives 0, slices moved at random 1.7. A breath shows in a few slices, so that the worst
-    tenth counts. Takes HU (or MR values scaled to 1000).
+    tenth counts. Slices without content are passed over. Takes HU (or MR values scaled to 1000).
     """
-    if len(planes) < 5:
+    shown = np.clip(planes[~_is_blank(planes)], _FLOOR_HU, _CEILING_HU)
+    if len(shown) < 5:
         return 0.0
-    shown = np.clip(planes, _FLOOR_HU, _CEILING_HU)
     figures: list[float] = []
     for index in range(1, len(shown) - 1):
         before, here, after = shown[index - 1 : index + 2]
@@ -197,7 +197,12 @@ def window_clipped(slices: Stack, at: list[int], outline: Mask, factor: int) -> 
 
 def blank(planes: Planes) -> float:
     """Share of the slices that hold a single value."""
-    return float(np.mean(np.ptp(planes, axis=(1, 2)) < 1e-3)) if planes.size else 0.0
+    return float(np.mean(_is_blank(planes))) if planes.size else 0.0
+
+
+def _is_blank(planes: Planes) -> Mask:
+    """Of each slice, whether it holds a single value."""
+    return np.asarray(np.ptp(planes, axis=(1, 2)) < 1e-3)
 
 
 def border_level(planes: Planes) -> float:
