@@ -129,6 +129,8 @@ def _all(plans: Iterable[Any], task: Callable[[Any], tuple[Any, ...]], jobs: int
         for done in as_completed(waiting):
             found[waiting[done]] = done.result()
             bar.advance(shown)
+    if len({result["code"] for result in found.values()}) > 1:
+        raise SystemExit("The code changed while it was measured. Run it again: what was rendered is kept.")
     return [found[number] for number in range(len(todo))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -34,8 +35,9 @@ _ANALYSER = (*_PHANTOM, "src/overread/pipeline/analysers/chest_ct", "benchmarks/
 _OF_RADIOGRAPHS = frozenset({"insert.py", "marker.py", "presentation.py", "radiograph.py", "study.py", "thorax.py"})
 
 
+@functools.cache
 def digest(folders: tuple[str, ...]) -> str:
-    """Of all Python files in these folders."""
+    """Of all Python files in these folders, as they were when this process first asked."""
     found = hashlib.sha256()
     for folder in folders:
         path = ROOT / folder
@@ -53,7 +55,7 @@ def run(plan: Plan, cache: Path) -> Json:
     if kept.exists():
         return dict(json.loads(kept.read_text()))
     case = plan.make()
-    result = measure(case, rendered(plan, case, cache))
+    result = measure(case, rendered(plan, case, cache)) | {"code": digest(_ANALYSER)}
     cache.mkdir(parents=True, exist_ok=True)
     unfinished = kept.with_suffix(".part")
     unfinished.write_text(json.dumps(result))
