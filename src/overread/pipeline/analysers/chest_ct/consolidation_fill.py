@@ -21,7 +21,7 @@ _DENSER_HU, _UNDER_MUSCLE_HU = -62.0, 11.0
 _BALL_MM, _LEAST_ML = 4.0, 4.0
 #: What counts as beside lung and as on the chest wall, mm; shares of the surface of a piece that must be.
 _BESIDE_MM, _WALL_MM = 6.0, 5.0
-_BESIDE_LUNG, _BOUNDED = 0.45, 0.7
+_BESIDE_LUNG, _BOUNDED = 0.5, 0.6
 #: Spread of its values: at most this factor of that in muscle and liver, and HU more. Fat beside muscle has more.
 _UNEVEN, _USUAL_SPREAD_HU = (1.5, 2.5), 10.0
 #: How far it is followed beyond its inside, and the ball that closes what is left towards the lung, mm.
@@ -65,8 +65,16 @@ def _airless(grid: CoarseGrid, half: HalfChest, lung: Mask, lungs: Mask, taken: 
     average, spread = soft_average(grid, ~taken & (grid.hu > -500), box)
     inside = solid & (depth >= 0)
     deep = (average > muscle - 10) & (average < muscle + 20)
-    most = _UNEVEN[0] * (float(np.median(spread[deep])) if deep.any() else _USUAL_SPREAD_HU) + _UNEVEN[1]
-    seeds = inside & (average > _DENSER_HU) & (average < muscle - _UNDER_MUSCLE_HU) & (hu > -130) & (hu < 110)
+    usual = float(np.median(spread[deep])) if deep.any() else _USUAL_SPREAD_HU
+    most = _UNEVEN[0] * usual + _UNEVEN[1]
+    noise = 2.5 * max(0.0, usual - _USUAL_SPREAD_HU)
+    seeds = (
+        inside
+        & (average > _DENSER_HU)
+        & (average < muscle - _UNDER_MUSCLE_HU)
+        & (hu > -130 - noise)
+        & (hu < 110 + noise)
+    )
     seeds = opened(seeds, grid.spacing_mm, _BALL_MM)
     labels, _ = ndimage.label(seeds)
     kept = np.zeros_like(seeds)

@@ -101,10 +101,11 @@ def _bulk(grid: CoarseGrid, half: HalfChest, lungs: Mask, solid: Mask, muscle: f
     average, spread = soft_average(grid, solid, box)
     deep = solid[box] & (average > muscle - 15) & (average < muscle + 20)
     usual = float(np.median(spread[deep])) if deep.any() else _USUAL_SPREAD_HU
+    noise = 2.5 * max(0.0, usual - _USUAL_SPREAD_HU)
     seeds = inside[box] & solid[box] & (average > _FLUID_HU[0])
     seeds &= average < min(_FLUID_HU[1], muscle - _UNDER_MUSCLE_HU)
     seeds &= spread < _UNEVEN[0] * usual + _UNEVEN[1]
-    seeds &= (grid.hu[box] > -60) & (grid.hu[box] < 75)
+    seeds &= (grid.hu[box] > -60 - noise) & (grid.hu[box] < 75 + noise)
     seeds = opened(seeds, grid.spacing_mm, _BALL_MM)
     kept = _plausible(grid, seeds, half.depth_mm[box], lungs[box], half.centre[0] - box[1].start)
     if not kept.any():
@@ -113,7 +114,7 @@ def _bulk(grid: CoarseGrid, half: HalfChest, lungs: Mask, solid: Mask, muscle: f
     fluid = float(np.median(core)) if core.size else float(np.median(average[kept]))
     limit = (fluid + max(muscle, fluid + 14)) / 2
     grown = (average < limit) & (average > _FLUID_HU[0] - 12) & solid[box] & (half.depth_mm[box] > -2)
-    grown &= (grid.hu[box] > -120) & (grid.hu[box] < 90)
+    grown &= (grid.hu[box] > -120) & (grid.hu[box] < 90 + noise)
     grown &= within(kept, grid.spacing_mm, _FOLLOW_MM)
     labels, _ = ndimage.label(grown | kept)
     numbers = np.unique(labels[kept])
