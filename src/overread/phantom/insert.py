@@ -240,9 +240,9 @@ def _pieces(
         plane = volume.hu[index].astype(np.float32)
         smooth = ndimage.uniform_filter(plane, 5)
         tissue = (smooth > _TISSUE_HU[0]) & (smooth < _TISSUE_HU[1])
-        whole = ndimage.uniform_filter(tissue.astype(np.float32), _PIECE)
+        whole = ndimage.uniform_filter(tissue.astype(np.float32), _PIECE + 3)
         edge = _PIECE
-        rows, columns = np.nonzero(whole[edge:-edge, edge:-edge] > 0.985)
+        rows, columns = np.nonzero(whole[edge:-edge, edge:-edge] > 0.9999)
         for pick in rng.permutation(len(rows))[:4].tolist():
             r, c = int(rows[pick]) + edge - _PIECE // 2, int(columns[pick]) + edge - _PIECE // 2
             piece = plane[r : r + _PIECE, c : c + _PIECE]
