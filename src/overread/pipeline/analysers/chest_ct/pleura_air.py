@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from overread.domain.segment import Mask
 from overread.domain.volume import AIR_HU, Volume
 from overread.pipeline.analysers.chest_ct.cavity import HalfChest
-from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, opened
+from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, Floats32, opened
 from overread.pipeline.analysers.chest_ct.pleura_profile import (
     DEPTHS_MM,
     STEP_MM,
@@ -38,8 +39,10 @@ _BEGINS_MM = 12.0
 _WALL_HU, _LINE_HU = -475.0, -790.0
 #: The line: within this many steps of the air, this much denser than the lung behind it, HU.
 _LINE_STEPS, _LUNG_STEPS, _LINE_RISE_HU = 5, 16, 45.0
-#: A piece: least area of wall, cm2; volume, mL; share of the area with a line.
-_LEAST_CM2, _LEAST_ML, _LINE_SHARE = 5.0, 6.0, 0.4
+#: A piece: least area of wall that is sure, cm2; volume, mL; average thickness, mm; share of that area with a line,
+#: less where the median is as empty as air.
+_LEAST_CM2, _LEAST_ML, _THICK_MM = 5.0, 6.0, 1.0
+_LINE_SHARE, _LINE_SHARE_EMPTY, _EMPTY_HU = 0.4, 0.25, -985.0
 #: Smoothing and half the least thickness of what is followed inwards, mm.
 _SMOOTH_MM, _BALL_MM = 1.0, 2.2
 
@@ -102,24 +105,33 @@ def _layer(volume: Volume, grid: CoarseGrid, half: HalfChest, limit: float) -> L
     end = np.where(thin, leaves + beyond[..., : _LINE_STEPS + 1].argmax(axis=2), end)
     here = sure | thin
     thick = np.where(here, (end - start) * STEP_MM, 0.0).astype(np.float32)
-    return _pieces(thick, start, end, line, sure, grid, half)
+    return _pieces(thick, start, end, line, np.where(sure, value, np.nan), grid, half)
 
 
 def _pieces(
-    thick: np.ndarray, start: np.ndarray, end: np.ndarray, line: Mask, sure: Mask, grid: CoarseGrid, half: HalfChest
+    thick: Floats32,
+    start: NDArray[np.intp],
+    end: NDArray[np.intp],
+    line: Mask,
+    empty_hu: Floats32,
+    grid: CoarseGrid,
+    half: HalfChest,
 ) -> Layer | None:
-    labels, count = ndimage.label(
-        ndimage.gaussian_filter(thick, wall_sigma(grid, (1.5, 2.0)), mode="nearest") * (thick > 0) > 1.0
-    )
+    """The layer of those pieces of wall that pass. `empty_hu` is NaN where a place is not sure to be free air."""
+    even = ndimage.gaussian_filter(thick, wall_sigma(grid, (1.5, 2.0)), mode="nearest")
+    labels, count = ndimage.label((even > _THICK_MM) & (thick > 0))
     area_of = area_cm2(half, grid)
     kept = np.zeros(thick.shape, np.bool_)
     for number in range(1, count + 1):
         piece = labels == number
-        area = float(area_of[piece & sure].sum())
+        seen = piece & np.isfinite(empty_hu)
+        area = float(area_of[seen].sum())
         ml = float((thick * area_of)[piece].sum()) / 10
-        seen = piece & sure
-        lined = float(np.mean(line[seen])) if seen.any() else 0.0
-        if area >= _LEAST_CM2 and ml >= _LEAST_ML and lined >= _LINE_SHARE:
+        if area < _LEAST_CM2 or ml < _LEAST_ML:
+            continue
+        lined = float(np.mean(line[seen]))
+        empty = float(np.median(empty_hu[seen])) < _EMPTY_HU
+        if lined >= (_LINE_SHARE_EMPTY if empty else _LINE_SHARE):
             kept |= piece
     if not kept.any():
         return None
