@@ -17,6 +17,7 @@ from overread.render.outlines import SliceOutline
 from overread.services.ports import UnitOfWork
 from overread.services.values import AnalysisRow, StudyRow
 from overread.web import figures, stage, words
+from overread.web.shown import ShownFinding, number_findings
 from overread.web.stacks import MAX_FRAMES, Picture, Stack, stacks_of
 from overread.web.templates import page
 
@@ -58,7 +59,7 @@ def study_page(
         )
         stacks = stacks_of(_can_be_shown(stored))
         count = sum(len(s.pictures) for s in stacks)
-        found = stage.number_findings(row, stacks, segments)
+        found = number_findings(row, stacks, segments)
         front = None
         if stacks:
             asked = _at(stacks, int(image)) if image.isascii() and image.isdigit() else None
@@ -111,7 +112,7 @@ def _scroll(
     row: AnalysisRow | None,
     stacks: Sequence[Stack],
     windows: Sequence[str],
-    found: Sequence[stage.ShownFinding],
+    found: Sequence[ShownFinding],
     body_part: str | None,
     count: int,
 ) -> str:
@@ -189,6 +190,6 @@ def stage_fragment(
             raise NotFound("There is no such image in this study.")
         # Only frames need it: everything else is named by its instance.
         segments = uow.outlines.summary(row.id) if row is not None and place[1].record.number_of_frames > 1 else ()
-        found = stage.number_findings(row, stacks, segments)
+        found = number_findings(row, stacks, segments)
         shown = stage.make_stage(*place, len(every), found, _outlines(uow, row, place[1]))
     return page(request, "stage.html", who, stage=shown)

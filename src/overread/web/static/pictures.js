@@ -28,15 +28,23 @@ export class Pictures {
       return known.ready;
     }
     const img = new Image();
-    img.src = this.address(index, window);
-    const task = { img, index, done: false };
-    task.ready = img.decode().then(
+    const task = { index, done: false };
+    // A decode whose source was taken away may never settle: giving up settles it here.
+    const decoded = new Promise((resolve, reject) => {
+      task.giveUp = () => {
+        img.removeAttribute("src");
+        reject(new Error("given up"));
+      };
+      img.src = this.address(index, window);
+      img.decode().then(resolve, reject);
+    });
+    task.ready = decoded.then(
       () => {
         task.done = true;
         return img;
       },
       (error) => {
-        this.images.delete(key);
+        if (this.images.get(key) === task) this.images.delete(key);
         throw error;
       },
     );
@@ -70,7 +78,7 @@ export class Pictures {
           return text;
         },
         (error) => {
-          this.overlays.delete(index);
+          if (this.overlays.get(index) === task) this.overlays.delete(index);
           throw error;
         },
       );
@@ -100,10 +108,12 @@ export class Pictures {
     for (const [key, task] of this.images) {
       if (task.done || keep.has(key) || task.index === this.held) continue;
       this.images.delete(key);
-      task.img.removeAttribute("src");
+      task.giveUp();
     }
     for (const [key, task] of this.overlays) {
-      if (!task.done && key !== this.held && !this.wanted.some((w) => w.index === key)) task.stop.abort();
+      if (task.done || key === this.held || this.wanted.some((w) => w.index === key)) continue;
+      this.overlays.delete(key);
+      task.stop.abort();
     }
     this.pump();
   }

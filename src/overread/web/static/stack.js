@@ -2,6 +2,7 @@
 import { applyMarks, emphasise, emphasisedNumber } from "./marks.js";
 import { Pictures } from "./pictures.js";
 import { Slider } from "./slider.js";
+import { onNotches } from "./wheel.js";
 
 const stage = document.getElementById("stage");
 const { study, analysis, series, pictures, findings } = JSON.parse(stage.dataset.scroll);
@@ -57,11 +58,15 @@ function cover(markup) {
   applyMarks();
 }
 
+function say(trouble) {
+  broken.textContent = trouble;
+  broken.hidden = false;
+}
+
 async function complain() {
   const answer = await fetch(loader.address(shown, shownWindow)).catch(() => null);
   const body = answer && !answer.ok ? await answer.json().catch(() => null) : null;
-  broken.textContent = body?.error ?? "This image cannot be shown.";
-  broken.hidden = false;
+  say(body?.error ?? "This image cannot be shown.");
 }
 
 /** Bring what is asked for to the front; at most one picture is under way, so that fast scrolling shows what it can. */
@@ -103,7 +108,7 @@ function present(index, next) {
     overlay.replaceChildren();
     loader.overlay(index).then(
       (text) => shown === index && cover(text),
-      () => {},
+      () => shown === index && target === index && say("What the AI marked on this image could not be loaded."),
     );
   }
   settle();
@@ -214,21 +219,7 @@ export function toWindow(name) {
   return go(target);
 }
 
-let turned = 0;
-stage.addEventListener(
-  "wheel",
-  (event) => {
-    if (event.ctrlKey || at.count < 2 || event.target.closest(".series")) return;
-    event.preventDefault();
-    // A mouse turns in notches of about 100 pixels; a touchpad sends many small steps.
-    turned += event.deltaMode ? event.deltaY * 40 : event.deltaY;
-    const notches = Math.trunc(turned / 40);
-    if (!notches) return;
-    move(Math.abs(event.deltaY) >= 50 || event.deltaMode ? Math.sign(notches) : notches);
-    turned = Math.abs(event.deltaY) >= 50 || event.deltaMode ? 0 : turned - notches * 40;
-  },
-  { passive: false },
-);
+onNotches(stage, (event, by) => (at.count < 2 || event.target.closest(".series") ? false : move(by)));
 
 for (const link of seriesLinks) {
   link.addEventListener("click", (event) => {
