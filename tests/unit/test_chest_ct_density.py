@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
-from tests.unit.ct_bodies import chest_volume, volume_of
+from tests.unit.ct_bodies import chest_anatomy, volume_of, with_holes
 
-from overread.domain.volume import Volume
-from overread.phantom.ct_noise import Kernel
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue, find_anatomy
 from overread.pipeline.analysers.chest_ct.density import Density, measure_density
 from overread.pipeline.analysers.chest_ct.grid import coarsen
@@ -89,35 +85,14 @@ def test_a_grid_that_is_at_hand_gives_the_same() -> None:
     assert again.both == measured(anatomy).both
 
 
-@cache
-def with_holes(kernel: Kernel, percent: float) -> tuple[Volume, float]:
-    """The phantom chest with holes of 12 mm in its lungs, and their true share in percent."""
-    volume = chest_volume(kernel)
-    lungs = find_anatomy(volume).lungs()
-    rng = np.random.default_rng(4)
-    places = np.argwhere(lungs)
-    holes = np.zeros(lungs.shape, np.bool_)
-    grid = np.stack(np.meshgrid(*(np.arange(-3, 4),) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    offsets = grid[np.linalg.norm(grid * volume.spacing_mm, axis=1) <= 6.0]
-    while np.count_nonzero(holes & lungs) < percent / 100 * np.count_nonzero(lungs):
-        around = places[rng.integers(len(places))] + offsets
-        around = around[np.all((around >= 0) & (around < lungs.shape), axis=1)]
-        holes[tuple(around.T)] = True
-    holes &= lungs & (volume.hu < -750)
-    hu = np.where(holes, volume.hu - 135, volume.hu).astype(float)
-    return volume_of(np.maximum(hu, -1024), mm=volume.spacing_mm), 100 * np.count_nonzero(holes) / np.count_nonzero(
-        lungs
-    )
-
-
 @pytest.mark.parametrize("percent", [3.0, 15.0])
 def test_emphysema_of_the_phantom_is_found_as_large_as_it_is(percent: float) -> None:
-    volume, share = with_holes(Kernel.SOFT, percent)
+    volume, share = with_holes(percent)
     density = measured(find_anatomy(volume))
     assert density.too_noisy == ""
     assert density.both.low_percent == pytest.approx(share, rel=0.2)
 
 
 def test_more_emphysema_is_never_less() -> None:
-    shares = [measured(find_anatomy(with_holes(Kernel.SOFT, p)[0])).both.low_percent for p in (3.0, 15.0)]
-    assert measured(find_anatomy(chest_volume())).both.low_percent < 0.5 < shares[0] < shares[1]
+    shares = [measured(find_anatomy(with_holes(p)[0])).both.low_percent for p in (3.0, 15.0)]
+    assert measured(chest_anatomy()).both.low_percent < 0.5 < shares[0] < shares[1]

@@ -1,7 +1,7 @@
 """Trachea and bronchi: found by their shape from slice to slice, then grown at full resolution as far as it is safe.
 
 The threshold of the growth is raised until the region spills into the lung, and the last one before is taken: the
-method of Mori et al. (IEEE Trans Med Imaging 2000;19:237), with a limit on what a spill may be.
+method of Mori et al. (IEEE Trans Med Imaging 2000;19:103), with a limit on what a spill may be.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, Floats32, with
 
 #: Air in the trachea against soft tissue, on blocks of 2 mm, HU.
 _LUMEN_HU = -600.0
-#: Cross-section that a trachea has, mm2: Breatnach et al. (AJR 1984;142:903) 13 to 27 mm wide, here with room.
+#: Cross-section that a trachea has, mm2: Breatnach et al. (AJR 1984;142:903) 10 to 27 mm wide, here with room.
 _AREA_MM2 = (50.0, 900.0)
 #: How far from the middle of the body it may lie, mm, and how long it must be seen.
 _OFF_MIDDLE_MM, _SEEN_MM = 45.0, 20.0

@@ -1,0 +1,168 @@
+"""The whole reading of a chest CT: what is said, in which words, units and pixels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from itertools import count
+from uuid import UUID
+
+import numpy as np
+import pytest
+from tests.unit.ct_bodies import chest, chest_volume, head, slices_of, with_holes
+
+from overread.domain import catalogue
+from overread.domain.evidence import EvidenceBar
+from overread.domain.image import ImageHeader
+from overread.domain.modality import Modality
+from overread.domain.priority import Level
+from overread.domain.volume import Volume, VolumeWarning, WarningCode
+from overread.phantom.anatomy import Side
+from overread.pipeline.analysers.chest_ct.analyser import IDENTITY, ChestCt
+from overread.pipeline.analysers.contract import ReadingContext, VolumeAnalyser, VolumeReading
+from overread.pipeline.triage import TriageTable
+
+#: Slices in which nodules are not looked for.
+THICK_MM = 8.0
+
+
+def read(volume: Volume, *, body_part: str | None = None, **severities: Level) -> VolumeReading:
+    numbers = count(1)
+    context = ReadingContext(
+        bar=EvidenceBar(),
+        table=TriageTable.from_catalogue().with_severities(severities),
+        new_id=lambda: UUID(int=next(numbers)),
+    )
+    return ChestCt().read(volume, ImageHeader(sop_instance_uid="1.2.3", body_part=body_part), context)
+
+
+def emphysematous() -> Volume:
+    """The phantom chest with emphysema in about a sixth of its lungs; too thick for nodules, which take long."""
+    return replace(with_holes(15.0)[0], slice_thickness_mm=THICK_MM)
+
+
+@cache
+def plain() -> VolumeReading:
+    return read(chest_volume())
+
+
+@cache
+def ill() -> VolumeReading:
+    return read(emphysematous(), emphysema=Level.CRITICAL)
+
+
+def value(reading: VolumeReading, kind: str) -> float:
+    (one,) = (m.value for m in reading.measurements if m.measurement_type == kind)
+    return one
+
+
+def test_it_is_an_analyser_of_ct() -> None:
+    analyser: VolumeAnalyser = ChestCt()
+    assert (str(analyser.identity), analyser.modality) == ("chest_ct 1.0.0", Modality.CT)
+
+
+def test_every_type_is_assessed_or_not_with_its_reason() -> None:
+    reading = plain()
+    assert (reading.refused, reading.body_part) == ("", "CHEST")
+    wanted = [e.key for e in catalogue.findings_for(Modality.CT, "CHEST")]
+    assert sorted([*reading.assessed, *(n.finding_type for n in reading.not_assessed)]) == sorted(wanted)
+    assert set(reading.assessed) == {
+        "emphysema", "pneumothorax", "pleural_effusion", "consolidation", "lung_nodule", "lung_mass",
+    }  # fmt: skip
+    assert {n.reason for n in reading.not_assessed} == {"no method for it is installed"}
+
+
+def test_a_chest_without_findings_has_none_that_would_alarm() -> None:
+    assert {f.finding_type for f in plain().findings} <= {"lung_nodule"}
+
+
+def test_volumes_are_given_in_ml_and_add_up() -> None:
+    truth = chest().truth().lung_ml
+    right, left = value(plain(), "lung_volume_right"), value(plain(), "lung_volume_left")
+    assert right == pytest.approx(truth[Side.RIGHT], rel=0.03)
+    assert left == pytest.approx(truth[Side.LEFT], rel=0.03)
+    assert value(plain(), "lung_volume_total") == pytest.approx(right + left)
+    units = {m.measurement_type: m.unit for m in plain().measurements if m.finding_id is None}
+    assert units["lung_volume_total"] == "mL"
+    assert units["lung_density_total"] == "[hnsf'U]"
+    assert units["laa_950_right"] == units["haa_left"] == "%"
+    assert all(m.method for m in plain().measurements)
+
+
+def test_lungs_and_airways_are_outlined() -> None:
+    organs = {s.key: s for s in plain().segments if s.finding_id is None}
+    assert set(organs) == {"lung_right", "lung_left", "airways"}
+    assert organs["lung_right"].volume_ml == pytest.approx(value(plain(), "lung_volume_right"))
+    assert organs["lung_right"].code.value == "3341006"
+    # where they are: the right lung at smaller x
+    middles = {key: float((s.affine @ [*(np.argwhere(s.mask).mean(axis=0)), 1])[0]) for key, s in organs.items()}
+    assert middles["lung_right"] < middles["airways"] < middles["lung_left"]
+
+
+def test_emphysema_is_a_finding_with_all_that_belongs_to_one() -> None:
+    (finding,) = (f for f in ill().findings if f.finding_type == "emphysema")
+    share = value(ill(), "laa_950_total")
+    assert share > 8
+    assert f"{share:.1f} %" in finding.description
+    assert "tested on phantoms, not on patients" in finding.description
+    assert (finding.model, finding.exploratory, finding.above_raise_threshold) == (IDENTITY, True, False)
+    assert finding.severity is Level.CRITICAL, "the tenant's table decides"
+    assert 0.5 < finding.confidence < 0.96
+    assert finding.slice_number is not None
+    assert finding.sop_instance_uid == emphysematous().sop_instance_uids[finding.slice_number - 1]
+    assert finding.bounding_box is not None
+    box = finding.bounding_box
+    (outline,) = (s for s in ill().segments if s.finding_id == finding.id)
+    points = np.argwhere(outline.mask) @ outline.affine[:3, :3].T + outline.affine[:3, 3]
+    slices, rows, columns = np.rint(emphysematous().to_index(points)).astype(int).T
+    here = slices == finding.slice_number - 1
+    assert np.count_nonzero(here) == np.bincount(slices).max(), "the slice with most of it"
+    assert (rows[here].min(), rows[here].max() + 1) == (box.y, box.y + box.height)
+    assert (columns[here].min(), columns[here].max() + 1) == (box.x, box.x + box.width)
+    assert outline.key == "emphysema"
+
+
+def test_findings_point_into_the_stored_slices_from_the_head_down() -> None:
+    """The same images listed from the head: numbers run the other way, the image and the box are the same."""
+    volume = emphysematous()
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 0] * (len(volume.hu) - 1)
+    affine[:, 0] *= -1
+    down = replace(volume, hu=volume.hu[::-1].copy(), affine=affine, sop_instance_uids=volume.sop_instance_uids[::-1])
+    (one,) = (f for f in read(down).findings if f.finding_type == "emphysema")
+    (other,) = (f for f in ill().findings if f.finding_type == "emphysema")
+    assert one.sop_instance_uid == other.sop_instance_uid
+    assert one.bounding_box == other.bounding_box
+    assert one.slice_number == len(volume.hu) + 1 - (other.slice_number or 0)
+
+
+def test_what_is_no_chest_is_refused_whatever_the_tags_say() -> None:
+    reading = read(head(), body_part="CHEST")
+    assert reading.refused == "no lungs in it: a CT of another part of the body"
+    assert not (reading.findings or reading.measurements or reading.assessed)
+    assert "too few" in read(slices_of(chest_volume(), 30, 31)).refused
+
+
+def test_lungs_that_are_cut_off_get_no_volume_and_nothing_counts_as_assessed() -> None:
+    volume = replace(chest_volume(), slice_thickness_mm=THICK_MM)
+    reading = read(slices_of(volume, len(volume.hu) * 2 // 5, len(volume.hu)))
+    assert reading.refused == ""
+    assert reading.assessed == ()
+    assert not [m for m in reading.measurements if m.finding_id is None]
+    reasons = {n.finding_type: n.reason for n in reading.not_assessed}
+    assert reasons["pneumothorax"].startswith("the lungs are cut off at the bottom")
+
+
+def test_gaps_and_thick_slices_say_what_they_hide() -> None:
+    volume = chest_volume()
+    gap = VolumeWarning(code=WarningCode.MISSING_SLICES, message="3 slices are missing.")
+    reading = read(replace(volume, warnings=(gap,), slice_thickness_mm=THICK_MM))
+    reasons = {n.finding_type: n.reason for n in reading.not_assessed}
+    assert reasons["lung_nodule"] == "slices of 8.0 mm are too thick, at most 5 mm are usable"
+    assert reasons["pleural_effusion"].startswith("slices are missing")
+    assert not [f for f in reading.findings if f.finding_type == "lung_nodule"]
+    between = VolumeWarning(code=WarningCode.NOT_CONTIGUOUS, message="")
+    reading = read(replace(volume, warnings=(between,)))
+    reasons = {n.finding_type: n.reason for n in reading.not_assessed}
+    assert "between them was not imaged" in reasons["lung_mass"]
+    assert "emphysema" in reading.assessed
