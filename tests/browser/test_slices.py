@@ -243,6 +243,8 @@ def test_another_series_opens_at_the_same_place(study: Page) -> None:
     study.locator(".series a").first.click()
     expect(study.locator("#position")).to_have_text(re.compile(r"^Slice 11 of 30"))
     expect(study.locator(".slider .tick")).to_have_count(2)
+    study.keyboard.press("Shift+ArrowRight")
+    expect(study.locator("#position")).to_have_text(re.compile(r"^Slice 4 of 10"))
 
 
 def test_a_slice_that_cannot_be_shown_says_so_and_the_next_one_can(study: Page, ct: CtStudy) -> None:

@@ -23,8 +23,9 @@ if (document.getElementById("pixels")) {
     PageDown: through(10),
     Home: through(-Infinity),
     End: through(Infinity),
-    ArrowLeft: () => stack.stepStudy(-1),
-    ArrowRight: () => stack.stepStudy(1),
+    // Brackets need AltGr on many keyboards, and so cannot be had there.
+    ArrowLeft: (event) => (event.shiftKey ? stack.stepSeries(-1) : stack.stepStudy(-1)),
+    ArrowRight: (event) => (event.shiftKey ? stack.stepSeries(1) : stack.stepStudy(1)),
     "[": () => stack.stepSeries(-1),
     "]": () => stack.stepSeries(1),
     n: () => stack.nextFinding(1),
