@@ -169,7 +169,9 @@ def main() -> int:
             results[data_set] = [row for rows in pool.map(rows_of, jobs, chunksize=8) for row in rows]
     lines = [f"Half: {options.half}.", "", *quiet_table(results)]
     for data_set, rows in results.items():
-        lines += ["", f"### {data_set}, spoiled", "", *spoiled_table(rows)]
+        if options.spoil:
+            spoiled = min(options.spoil, sum(row.name == GOOD[0] for row in rows))
+            lines += ["", f"### {data_set}, {spoiled} images spoiled", "", *spoiled_table(rows)]
     print("\n".join(lines))
     if options.report:
         options.report.write_text("\n".join([*lines, ""]))

@@ -160,3 +160,12 @@ def test_an_mr_volume_needs_no_unit() -> None:
     assert grades == sorted(grades)
     assert grades[0] < 1
     assert grades[-1] >= 2
+
+
+def test_a_part_of_a_series_is_not_cut_where_the_gap_is(good: np.ndarray) -> None:
+    part = good[:40]
+    gap = VolumeWarning(code=WarningCode.MISSING_SLICES, message="", positions_mm=(200.0, 205.0))
+    elsewhere = VolumeWarning(code=WarningCode.MISSING_SLICES, message="", positions_mm=(-5.0,))
+    assert grade(assess_volume(volume(part, warnings=(gap,))), IssueType.CUT_OFF) == 0
+    assert grade(assess_volume(volume(part, warnings=(elsewhere,))), IssueType.CUT_OFF) >= 3
+    assert grade(assess_volume(volume(part)), IssueType.CUT_OFF) >= 3

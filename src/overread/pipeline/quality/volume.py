@@ -84,7 +84,8 @@ def _ct(volume: Volume, view: Overview, lungs: NDArray[np.bool_] | None) -> list
     if abs(volume.affine[2, volume.slice_axis]) > 0.7 * view.step_mm:
         areas = measure.lung_areas(view, outline) if lungs is None else _areas(volume, lungs)
         if areas is not None:
-            checks.append(_lungs_cut(areas, upwards=bool(volume.affine[2, volume.slice_axis] > 0)))
+            upwards = bool(volume.affine[2, volume.slice_axis] > 0)
+            checks.append(_lungs_cut(areas, measure.gap_beside(volume), upwards=upwards))
     return checks
 
 
@@ -227,8 +228,8 @@ def _body_cut(share: float) -> Check:
     )
 
 
-def _lungs_cut(areas: Floats, *, upwards: bool) -> Check:
-    first, last = measure.lungs_cut(areas)
+def _lungs_cut(areas: Floats, gaps: tuple[bool, bool], *, upwards: bool) -> Check:
+    first, last = (0.0 if gap else share for share, gap in zip(measure.lungs_cut(areas), gaps, strict=True))
     top, bottom = (last, first) if upwards else (first, last)
     where, share = ("top", top) if top >= bottom else ("bottom", bottom)
     return Check(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from overread.domain.volume import Floats, Volume
+from overread.domain.volume import Floats, Volume, WarningCode
 
 Stack = NDArray[np.int16] | NDArray[np.float32]
 Planes = NDArray[np.float32]
@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 _OVERVIEW = 64
 #: How many slices are looked at pixel by pixel.
 SAMPLE = 24
-#: Body against air, and lung against tissue, in means of blocks.
+#: Body against air, and lung against tissue in means of blocks.
 _BODY_HU, _LUNG_HU = -400.0, -500.0
 #: Values beyond do not matter for where edges are.
 _FLOOR_HU, _CEILING_HU = -1000.0, 300.0
@@ -29,8 +29,8 @@ _FLOOR_HU, _CEILING_HU = -1000.0, 300.0
 _EDGE_HU = 60.0
 #: HU that noise makes of the difference of two blocks.
 _EDGE_FLOOR_HU = 10.0
-#: Where the padded circle ends, as a share of its radius.
-_RIM = 0.985
+#: Just within and just beyond the padded circle, as shares of its radius.
+_RIM, _BEYOND = 0.985, 1.04
 #: Soft tissue, as the mean of a block.
 _SOFT_HU = (-50.0, 150.0)
 _BLOCK = 8
@@ -146,21 +146,24 @@ def streaks(slices: Stack, at: list[int], noise: list[float | None]) -> float:
 def body_cut(slices: Stack, at: list[int]) -> float:
     """Share of the field of view's border that is body, median over the sampled slices, 0..1.
 
-    The border is that of the image, or of the circle in it where the corners hold nothing but air (scanners pad them).
+    The border is that of the image, or of the circle in it where the body ends: scanners write air beyond it.
     """
     rows, columns = slices.shape[1:]
     angles = np.linspace(0, 2 * np.pi, 360, endpoint=False)
-    r = np.rint((rows - 1) / 2 + _RIM * rows / 2 * np.sin(angles)).astype(int)
-    c = np.rint((columns - 1) / 2 + _RIM * columns / 2 * np.cos(angles)).astype(int)
+
+    def ring(plane: Stack, radius: float) -> Mask:
+        r = np.rint((rows - 1) / 2 + radius * rows / 2 * np.sin(angles)).astype(int)
+        c = np.rint((columns - 1) / 2 + radius * columns / 2 * np.cos(angles)).astype(int)
+        inside = (r >= 0) & (r < rows) & (c >= 0) & (c < columns)
+        values: Mask = (plane[np.clip(r, 0, rows - 1), np.clip(c, 0, columns - 1)] > _BODY_HU) & inside
+        return values
+
     shares = []
     for index in at:
         plane = slices[index]
-        corners = np.concatenate([corner.ravel() for corner in (plane[:4, :4], plane[:4, -4:], plane[-4:, :4])])
-        if np.ptp(corners) == 0 and corners[0] < _FLOOR_HU + 1:
-            shares.append(float(np.mean(plane[r, c] > _BODY_HU)))
-        else:
-            border = np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
-            shares.append(float(np.mean(border > _BODY_HU)))
+        border = np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
+        ends = ring(plane, _RIM) & ~ring(plane, _BEYOND)
+        shares.append(max(float(np.mean(border > _BODY_HU)), float(np.mean(ends))))
     return float(np.median(shares)) if shares else 0.0
 
 
@@ -169,6 +172,21 @@ def lung_areas(view: Overview, outline: Mask) -> Floats | None:
     areas = np.count_nonzero(outline & (view.planes < _LUNG_HU), axis=(1, 2)) * view.block_mm2
     litres = float(areas.sum()) * view.step_mm / 1e6
     return np.asarray(areas, np.float64) if litres >= 0.5 else None
+
+
+def gap_beside(volume: Volume) -> tuple[bool, bool]:
+    """Whether the series goes on beyond the first and the last slice, after a gap: it was cut there, not the body."""
+    if volume.has(WarningCode.VARIABLE_SPACING):
+        return True, True
+    lost = [at for w in volume.warnings if w.code is WarningCode.MISSING_SLICES for at in w.positions_mm]
+    step = volume.affine[:3, volume.slice_axis]
+    one, two = (volume.affine[:3, axis] for axis in range(3) if axis != volume.slice_axis)
+    normal = np.cross(one, two) / np.linalg.norm(np.cross(one, two))
+    first = volume.affine[:3, 3]
+    last = first + step * (volume.hu.shape[volume.slice_axis] - 1)
+    reach = 1.5 * abs(float(step @ normal))
+    beside = [any(abs(abs(at) - abs(float(end @ normal))) <= reach for at in lost) for end in (first, last)]
+    return beside[0], beside[1]
 
 
 def lungs_cut(areas: Floats) -> tuple[float, float]:
