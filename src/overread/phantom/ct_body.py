@@ -58,12 +58,12 @@ class CtBody:
             Body(name="spine", level=self._paraspinal, hu=MUSCLE, box=self._world(-80, 80, 0, 130)),
         )
 
-    def _world(self, left: float, right: float, front: float, back: float) -> Box:
+    def _world(self, left: float, right: float, front: float, back: float, *, head: float = 380.0) -> Box:
         corners = [
             tuple(self.anatomy.to_world(np.array([x, y, z])).tolist())
             for x in (left, right)
             for y in (front, back)
-            for z in (-260.0, 380.0)
+            for z in (-260.0, head)
         ]
         return box_around(corners, 6.0)
 
@@ -132,7 +132,12 @@ class CtBody:
         lobe, tail = ((-66.0, -8.0, top - 62.0), (72.0, 82.0, 66.0)), ((18.0, -48.0, top - 58.0), (52.0, 36.0, 32.0))
         spleen = ((100.0, 46.0, left - 62.0), (26.0, 42.0, 44.0))
         out = [
-            Body(name="visceral fat", level=partial(self._below, muscle_mm=3.0), hu=VISCERAL_FAT_HU),
+            Body(
+                name="visceral fat",
+                level=partial(self._below, muscle_mm=3.0),
+                hu=VISCERAL_FAT_HU,
+                box=self._world(-150, 150, -110, 110, head=top + 6.0),
+            ),
             self._organ("liver", lobe, LIVER_HU),
             self._organ("liver", tail, LIVER_HU),
             self._organ("spleen", spleen, SPLEEN_HU),

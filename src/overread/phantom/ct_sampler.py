@@ -11,7 +11,7 @@ from overread.phantom.grid import Box, Floats, Grid, Level
 from overread.phantom.lattice import enlarge
 
 #: Smooth surfaces are sampled about this far apart, mm, and interpolated.
-COARSE_MM = 2.4
+COARSE_MM = 3.0
 
 Place = tuple[slice, slice, slice]
 
@@ -45,11 +45,14 @@ class Sampler:
         )
 
     def window(self, box: Box, margin: float = 0.0) -> tuple[Place, Sampler] | None:
-        """The part that covers ``box``, on whole blocks; None if it lies outside. All planes are kept."""
+        """The part that covers ``box``, on whole blocks, with at least two planes; None if it lies outside."""
         low, high = np.asarray(box[0]) - margin, np.asarray(box[1]) + margin
-        if self.grid.depths[-1] + self.grid.step < low[2] or self.grid.depths[0] - self.grid.step > high[2]:
+        step, count = self.grid.step, len(self.grid.depths)
+        planes = np.flatnonzero((self.grid.depths > low[2] - 2 * step) & (self.grid.depths < high[2] + 2 * step))
+        if planes.size == 0:
             return None
-        slices = []
+        first = max(0, min(int(planes[0]), count - 2))
+        slices = [slice(first, min(count, max(int(planes[-1]) + 1, first + 2)))]
         for values, a, b in ((self.grid.rows, low[1], high[1]), (self.grid.cols, low[0], high[0])):
             hit = np.flatnonzero((values >= a) & (values <= b))
             if hit.size == 0:
@@ -60,11 +63,17 @@ class Sampler:
                 start = max(0, start - self.factor)
                 stop = min(len(values), stop + self.factor)
             slices.append(slice(start, stop))
-        part = replace(self.grid, rows=self.grid.rows[slices[0]], cols=self.grid.cols[slices[1]])
-        return (slice(None), slices[0], slices[1]), Sampler(grid=part, factor=self.factor)
+        part = replace(
+            self.grid,
+            depths=self.grid.depths[slices[0]],
+            rows=self.grid.rows[slices[1]],
+            cols=self.grid.cols[slices[2]],
+            shrink=self.grid.shrink[slices[0]],
+        )
+        return (slices[0], slices[1], slices[2]), Sampler(grid=part, factor=self.factor)
 
-    def level(self, level: Level, *, smooth: bool = True) -> Floats:
-        """Level over the width of the voxel across the surface: 0 on it, -0.5 and +0.5 where it just leaves."""
+    def _sampled(self, level: Level, smooth: bool) -> tuple[Floats, Floats]:
+        """``level``, mm, and the width of a voxel across its surface, mm, on the coarse or the fine grid."""
         grid = self.coarse if smooth else self.grid
         value = np.array(np.broadcast_to(level(*grid.points()), grid.shape), dtype=np.float32)
         rows, cols = (abs(float(v[1] - v[0])) for v in (grid.rows, grid.cols))
@@ -72,23 +81,32 @@ class Sampler:
         for axis, step, size in ((0, grid.step, grid.step), (1, rows, self.pixel), (2, cols, self.pixel)):
             if value.shape[axis] > 1:
                 slope = np.gradient(value, step, axis=axis)
-                width += np.minimum(np.abs(slope), 2.0) * np.float32(size)
-        value /= width
+                np.abs(slope, out=slope)
+                np.minimum(slope, 2.0, out=slope)
+                slope *= np.float32(size)
+                width += slope
+        return value, width
+
+    def _enlarged(self, value: Floats, smooth: bool) -> Floats:
         return enlarge(value, self.grid.shape[1:], self.factor) if smooth else value
+
+    def share(self, level: Level, *, smooth: bool = True) -> Floats:
+        """0 to 1: how much of each voxel lies inside."""
+        value, width = self._sampled(level, smooth)
+        return _inside(self._enlarged(value / width, smooth))
+
+    def sheet(self, level: Level, thickness: float) -> Floats:
+        """Share of a sheet of that thickness, mm, around the surface."""
+        value, width = self._sampled(level, True)
+        half = np.float32(0.5 * thickness)
+        return _inside(self._enlarged((value - half) / width, True)) - _inside(
+            self._enlarged((value + half) / width, True)
+        )
 
     def distance(self, level: Level) -> Floats:
         """The smooth ``level`` itself at each voxel, mm."""
         value = np.broadcast_to(level(*self.coarse.points()), self.coarse.shape)
         return enlarge(np.asarray(value, dtype=np.float32), self.grid.shape[1:], self.factor)
-
-    def share(self, level: Level, *, smooth: bool = True) -> Floats:
-        """0 to 1: how much of each voxel lies inside."""
-        return inside(self.level(level, smooth=smooth))
-
-    def sheet(self, level: Level, thickness: float) -> Floats:
-        """Share of a sheet of that thickness, mm, around the surface."""
-        half = np.float32(0.5 * thickness)
-        return self.share(lambda x, y, z: level(x, y, z) - half) - self.share(lambda x, y, z: level(x, y, z) + half)
 
     def fine_share(self, level: Level, box: Box, sub_mm: float = 0.5) -> tuple[Place, Floats] | None:
         """Place and share of a small body, from many samples in each voxel."""
@@ -101,7 +119,8 @@ class Sampler:
         )
         if near.size == 0:
             return None
-        place = (slice(int(near[0]), int(near[-1]) + 1), place[1], place[2])
+        start = place[0].start + int(near[0])
+        place = (slice(start, start + near.size), place[1], place[2])
         deep, flat = (max(1, int(np.ceil(size / sub_mm))) for size in (part.grid.step, part.pixel))
         grid = replace(
             part.grid,
@@ -116,7 +135,7 @@ class Sampler:
         return place, np.asarray(blocks.mean(axis=(1, 3, 5)), dtype=np.float32)
 
 
-def inside(level: Floats) -> Floats:
+def _inside(level: Floats) -> Floats:
     """Share of a voxel inside a surface from its relative level."""
     return np.asarray(np.clip(np.float32(0.5) - level, 0, 1))
 
