@@ -21,8 +21,9 @@ from overread.pipeline.analysers.chest_ct.nodule_shape import SOLID_HU, Body
 
 #: Share of solid voxels from which a nodule is solid, and least radius of the ball inside a solid core, mm.
 _SOLID_SHARE, _LEAST_CORE_MM = 0.55, 1.0
-#: Radius of the opening in a section over that of the largest circle inside.
-_OPENING = 0.6
+#: Radius of the opening in a section over that of the largest circle inside: of a free nodule, of one beside a vessel;
+#: the share of the shell that a vessel takes, from which it is one.
+_OPENING, _FIRM, _BESIDE = 0.6, 0.8, 0.015
 #: How far outside of the body its edge may lie, mm.
 _BEYOND_MM = 0.7
 
@@ -169,10 +170,11 @@ def _section(
     ball = float(depth.max())
     if ball <= 2 * step:
         return None
-    core = depth > _OPENING * ball
+    opening = _FIRM if body.attached > _BESIDE else _OPENING
+    core = depth > opening * ball
     labels, _ = ndimage.label(core)
     core = labels == labels[np.unravel_index(int(np.argmax(depth)), depth.shape)]
-    return np.asarray(inside & (ndimage.distance_transform_edt(~core) * step <= (_OPENING + 0.08) * ball))
+    return np.asarray(inside & (ndimage.distance_transform_edt(~core) * step <= (opening + 0.06) * ball))
 
 
 def _diameters(inside: Mask, step: float) -> tuple[float, float]:

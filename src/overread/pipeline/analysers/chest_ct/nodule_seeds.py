@@ -39,6 +39,8 @@ LEAST_FILL, MOST_SHELL = 0.65, 0.6
 _BRIGHTEST = 150.0
 #: Small blobs answer to noise, mostly: those of less contrast than a solid nodule must answer more, HU.
 _LEAST_SMALL_ANSWER = 140.0
+#: Slices are thick for a blob above this share of its radius.
+_THICK_SLICE = 0.65
 #: No more seeds than this of small and of large ones in one lung: the most ball-like.
 _MOST_SMALL, _MOST_LARGE = 110, 60
 
@@ -71,6 +73,16 @@ def box_of(mask: Mask, margin: int = 0) -> Sides | None:
     return sides[0], sides[1], sides[2]
 
 
+def median_hu(hu: Hounsfield, lung: Mask) -> float:
+    """Median of the lung, Hounsfield units, from every second voxel along each axis if that leaves any."""
+    for step in (2, 1):
+        part = np.s_[::step, ::step, ::step]
+        values = hu[part][lung[part]]
+        if len(values):
+            return float(np.median(values))
+    raise ValueError("no lung")
+
+
 def find_seeds(hu: Hounsfield, lung: Mask, spacing: Spacing) -> list[Seed]:
     """The blobs of one lung, strongest first.
 
@@ -81,7 +93,7 @@ def find_seeds(hu: Hounsfield, lung: Mask, spacing: Spacing) -> list[Seed]:
     if box is None:
         return []
     inside = lung[box]
-    air = float(np.median(hu[box][::2, ::2, ::2][inside[::2, ::2, ::2]])) if inside[::2, ::2, ::2].any() else -850.0
+    air = median_hu(hu[box], inside)
     fine, fine_mm = _averaged(hu[box], inside, air, spacing)
     coarse = fine
     coarse_mm = list(fine_mm)
@@ -207,7 +219,9 @@ def _looked_at(row: NDArray[np.float64], hu: Hounsfield, lung: Mask, spacing: Sp
     part, inside = hu[place], lung[place]
     near = inside & (squared <= max(0.5 * radius, 0.75 * spacing[0]) ** 2)
     core = float(np.median(part[near])) if near.any() else air
-    bright = inside & (part > 0.5 * (core + air))
+    # one thick slice sees a small nodule whole, the next ones only in part
+    thick = spacing[0] > _THICK_SLICE * radius
+    bright = inside & (part > air + (0.35 if thick else 0.5) * (core - air))
     # with thick slices at least the next ones take part, or each cut through a vessel is a ball
     flat = axes[0] * (0.8 * radius / max(0.8 * radius, 1.2 * spacing[0])) ** 2
     ball = flat[:, None, None] + axes[1][None, :, None] + axes[2][None, None, :] <= (0.8 * radius) ** 2

@@ -18,10 +18,15 @@ from overread.pipeline.analysers.chest_ct.nodule_seeds import Array, Seed, Spaci
 
 #: Least contrast to the lung, HU, and radius of the largest ball inside, mm.
 LEAST_CONTRAST, LEAST_BALL_MM = 70.0, 1.1
-#: The opening's ball over the largest ball inside; how far the opened body grows back, over the same.
-_OPENING, _GROWTH = 0.65, 0.12
+#: The opening's ball over the largest ball inside; how far the opened body grows back, over the same. The firm one is
+#: for bodies that much leaves, as a share of their volume.
+_GENTLE, _FIRM, _MUCH_LEAVES = (0.65, 0.12), (0.8, 0.06), 0.15
+#: Near the pleura, balls: there it may grow back so far.
+_CORNER = (0.8, 0.35)
 #: A ring of at least this contrast to the lung around a solid core is the ground glass of a part-solid nodule, HU.
 _HALO = 90.0
+#: Below this the middle is ground glass, HU.
+_GLASS_HU = -350.0
 #: From this on a voxel is solid, HU.
 SOLID_HU = -300.0
 
@@ -96,13 +101,16 @@ def cut(hu: Hounsfield, lung: Mask, spacing: Spacing, index: NDArray[np.float64]
     return Crop(hu=grid, lung=inside >= 0.5, origin=origin, step_mm=step, spacing=spacing)
 
 
-def body_of(hu: Hounsfield, lung: Mask, spacing: Spacing, seed: Seed) -> Body | None:
-    """The body around ``seed``; None if there is none, or one that is larger than its cube."""
+def body_of(hu: Hounsfield, lung: Mask, spacing: Spacing, seed: Seed, air: float) -> Body | None:
+    """The body around ``seed``; None if there is none, or one that is larger than its cube.
+
+    ``air`` is the median of the whole lung, Hounsfield units.
+    """
     radius = seed.diameter_mm / 2
     for grow in (1.0, 1.7):
         step = float(np.clip(grow * radius / 6, 0.6, 1.6))
         crop = cut(hu, lung, spacing, np.asarray(seed.index), 1.4 * grow * radius + 5.0, step)
-        found = _body_in(crop, radius, seed)
+        found = _body_in(crop, radius, seed, air)
         if found is None or not _at_border(found.mask):
             return found
     return None
@@ -112,7 +120,7 @@ def _at_border(mask: Mask) -> bool:
     return any(bool(np.take(mask, end, axis).any()) for axis in range(3) for end in (0, -1))
 
 
-def _body_in(crop: Crop, radius: float, seed: Seed) -> Body | None:
+def _body_in(crop: Crop, radius: float, seed: Seed, air: float) -> Body | None:
     step = crop.step_mm
     middle = np.asarray(crop.hu.shape) // 2
     axis = (np.arange(crop.hu.shape[0]) - middle[0]) * step
@@ -121,22 +129,62 @@ def _body_in(crop: Crop, radius: float, seed: Seed) -> Body | None:
     near = crop.lung & (squared <= max(0.5 * radius, 1.01 * step) ** 2)
     if np.count_nonzero(around) < 30 or not near.any():
         return None
-    lung_hu = float(np.percentile(crop.hu[around], 40))
+    # around a core there may be nothing but ground glass
+    lung_hu = min(float(np.percentile(crop.hu[around], 40)), air + 100.0)
     soft = ndimage.gaussian_filter(crop.hu, 0.6 / step)
     core_hu = float(np.median(soft[near]))
     start = squared <= (0.7 * radius + step) ** 2
     if core_hu - lung_hu < LEAST_CONTRAST:
         return None
     edge_hu = 0.5 * (core_hu + lung_hu)
-    inner = _opened(crop.lung & (soft > edge_hu), start, step)
+    bright = crop.lung & (soft > edge_hu)
+    inner = _opened(bright, start, crop.lung, step)
+    if core_hu < _GLASS_HU:
+        # a vessel beside ground glass is brighter than it
+        apart = _opened(bright & ~_vessels(soft, core_hu, lung_hu, squared, 1.2 * radius), start, crop.lung, step)
+        if apart is not None and (inner is None or _rounder(apart, inner)):
+            inner = apart
     if inner is None:
         return None
-    halo = _halo(soft, crop.lung, inner, lung_hu, step)
-    if halo is not None and halo - lung_hu < 0.6 * (core_hu - lung_hu):
-        outer = _opened(crop.lung & (soft > 0.5 * (halo + lung_hu)), inner.mask, step)
-        if outer is not None and np.count_nonzero(outer.mask) > 1.3 * np.count_nonzero(inner.mask):
-            inner, edge_hu = outer, 0.5 * (halo + lung_hu)
+    # what the seed is the middle of need not be the middle of the body
+    deep = inner.mask & (inner.depth > 0.5 * inner.ball)
+    inside_hu = float(np.median(soft[deep])) if deep.any() else core_hu
+    if abs(inside_hu - core_hu) > 0.1 * (core_hu - lung_hu) and inside_hu - lung_hu > LEAST_CONTRAST:
+        core_hu = inside_hu
+        again = _opened(crop.lung & (soft > 0.5 * (core_hu + lung_hu)), inner.mask, crop.lung, step)
+        if again is None:
+            return None
+        inner = again
+    inner, edge_hu = _with_glass(crop, soft, inner, lung_hu, core_hu)
     return _described(crop, inner, lung_hu, core_hu, edge_hu, seed)
+
+
+def _with_glass(crop: Crop, soft: Array, inner: _Opened, lung_hu: float, core_hu: float) -> tuple[_Opened, float]:
+    """``inner`` with the ground glass around it, if there is any; and the Hounsfield units of the outline."""
+    step, edge_hu = crop.step_mm, 0.5 * (core_hu + lung_hu)
+    halo = _halo(soft, crop.lung, inner, lung_hu, step)
+    if halo is None or halo - lung_hu >= 0.6 * (core_hu - lung_hu):
+        return inner, edge_hu
+    low = 0.5 * (halo + lung_hu)
+    outer = _opened(crop.lung & (soft > low), inner.mask, crop.lung, step)
+    if outer is None or np.count_nonzero(outer.mask) <= 1.3 * np.count_nonzero(inner.mask):
+        return inner, edge_hu
+    return outer, low
+
+
+def _vessels(soft: Array, core_hu: float, lung_hu: float, squared: Array, reach: float) -> Mask:
+    """What is brighter than ground glass of ``core_hu`` and leaves the ball of ``reach`` mm: no solid core."""
+    bright = soft > core_hu + max(0.6 * (core_hu - lung_hu), 120.0)
+    labels, count = ndimage.label(bright)
+    far = ndimage.maximum(squared, labels, range(1, count + 1)) if count else ()
+    leaves = np.concatenate([[False], np.asarray(far) > reach**2])
+    return np.asarray(leaves[labels])
+
+
+def _rounder(one: _Opened, other: _Opened) -> bool:
+    """Whether ``one`` is much more of a ball than ``other``, and not just a part of it."""
+    first, second = np.count_nonzero(one.mask), np.count_nonzero(other.mask)
+    return bool(one.ball**3 / first > 1.15 * other.ball**3 / second and one.ball > 0.75 * other.ball)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,7 +195,7 @@ class _Opened:
     ball: float
 
 
-def _opened(bright: Mask, start: Mask, step: float) -> _Opened | None:
+def _opened(bright: Mask, start: Mask, lung: Mask, step: float) -> _Opened | None:
     """What of ``bright`` belongs to the largest ball that has its middle in ``start``."""
     labels, count = ndimage.label(bright)
     if not count:
@@ -159,10 +207,19 @@ def _opened(bright: Mask, start: Mask, step: float) -> _Opened | None:
     if ball < LEAST_BALL_MM:
         return None
     bright = labels == labels[at]
-    cores, _ = ndimage.label(depth > _OPENING * ball)
-    far = ndimage.distance_transform_edt(cores != cores[at]) * step
-    # the depth is measured to the middle of the first cell outside
-    return _Opened(mask=bright & (far <= (_OPENING + _GROWTH) * ball), bright=bright, depth=depth, ball=ball)
+    mask = bright
+    # without a border of the lung in the crop nothing is near it
+    wall = ndimage.distance_transform_edt(lung) * step if not lung.all() else np.full(lung.shape, np.inf)
+    for opening, growth in (_GENTLE, _FIRM):
+        cores, _ = ndimage.label(depth > opening * ball)
+        far = ndimage.distance_transform_edt(cores != cores[at]) * step
+        # a ball rounds off the corner at the pleura
+        corner = (wall <= _CORNER[0] * ball) & (far <= (opening + _CORNER[1]) * ball)
+        mask = bright & ((far <= (opening + growth) * ball) | corner)
+        # vessels leave it: a firm opening takes more of them, and rounds the rest
+        if np.count_nonzero(bright & ~mask) < _MUCH_LEAVES * np.count_nonzero(mask):
+            break
+    return _Opened(mask=mask, bright=bright, depth=depth, ball=ball)
 
 
 def _halo(soft: Array, lung: Mask, inner: _Opened, lung_hu: float, step: float) -> float | None:
@@ -170,10 +227,10 @@ def _halo(soft: Array, lung: Mask, inner: _Opened, lung_hu: float, step: float) 
 
     Looked for outside of the blur of the core's edge, and in a thin ring, where it must be clearer, within it.
     """
-    out = ndimage.distance_transform_edt(~inner.mask) * step
+    out = (ndimage.distance_transform_edt(~inner.mask) - 0.5) * step
     free = lung & ~inner.bright
     for low, high, least in ((1.5, 2.8, _HALO), (0.9, 1.8, 1.9 * _HALO)):
-        ring = free & (out > low) & (out <= high + 0.5 * step)
+        ring = free & (out > low) & (out <= high + 0.3 * step)
         if np.count_nonzero(ring) < 20:
             continue
         lower, level = (float(q) - lung_hu for q in np.percentile(soft[ring], (30, 50)))

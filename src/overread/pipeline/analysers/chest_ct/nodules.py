@@ -13,7 +13,7 @@ from overread.domain.segment import Mask
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
 from overread.pipeline.analysers.chest_ct.nodule_measure import NoduleDensity, measure
 from overread.pipeline.analysers.chest_ct.nodule_score import LEAST_SCORE, score_of
-from overread.pipeline.analysers.chest_ct.nodule_seeds import Sides, find_seeds
+from overread.pipeline.analysers.chest_ct.nodule_seeds import Sides, find_seeds, median_hu
 from overread.pipeline.analysers.chest_ct.nodule_shape import Body, body_of
 
 __all__ = ["MASS_MM", "METHOD", "Nodule", "NoduleDensity", "find_nodules"]
@@ -23,6 +23,10 @@ METHOD = "Laplacian of Gaussian blobs, opened at half contrast, scored by shape"
 MASS_MM = 30.0
 #: Nothing shorter is reported, mm: as thin as the vessels are that cannot be told from it.
 LEAST_MM = 3.5
+#: Nor ground glass shorter than this: a thin vessel that is cut across is as faint and as round.
+LEAST_GLASS_MM = 4.5
+#: How near to the airways, mm, a larger share of a body's shell makes it a part of the hilum.
+_HILUM_MM, _MOST_HILUM = 2.5, 0.03
 #: Share of the shell around it from which a nodule touches the pleura, and a vessel.
 _TOUCHES_PLEURA, _TOUCHES_VESSEL = 0.08, 0.01
 
@@ -81,7 +85,7 @@ def find_nodules(anatomy: ChestAnatomy, *, exclude: Mask | None = None) -> tuple
     for lung in (Tissue.RIGHT_LUNG, Tissue.LEFT_LUNG):
         for body in bodies(anatomy, lung, exclude):
             nodule = _nodule(anatomy, lung, body)
-            if nodule is not None and nodule.score >= LEAST_SCORE and nodule.longest_mm >= LEAST_MM:
+            if nodule is not None and nodule.longest_mm >= _least_mm(nodule.density):
                 found.append((nodule, body))
     # of those that are the same thing, the one that holds the largest ball: the whole and not the core or an end of it
     found.sort(key=lambda pair: (-round(2 * pair[0].score), -pair[1].ball_mm))
@@ -97,19 +101,25 @@ def bodies(anatomy: ChestAnatomy, lung: Tissue, exclude: Mask | None = None) -> 
     hu, spacing = anatomy.volume.hu, anatomy.volume.spacing_mm
     inside = anatomy.labels == lung
     seen: list[Body] = []
-    for seed in find_seeds(hu, inside, spacing):
+    seeds = find_seeds(hu, inside, spacing)
+    air = median_hu(hu, inside) if seeds else 0.0
+    for seed in seeds:
         place = np.asarray(seed.index)
         if any(_covers(body, place, seed.diameter_mm) for body in seen):
             continue
         if exclude is not None and exclude[_nearest(place, exclude.shape)]:
             continue
-        body = body_of(hu, inside, spacing, seed)
+        body = body_of(hu, inside, spacing, seed, air)
         if body is None:
             continue
         if exclude is not None and exclude[_nearest(body.centre, exclude.shape)]:
             continue
         seen.append(body)
         yield body
+
+
+def _least_mm(density: NoduleDensity) -> float:
+    return LEAST_GLASS_MM if density is NoduleDensity.GROUND_GLASS else LEAST_MM
 
 
 def _nearest(index: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -129,7 +139,7 @@ def _same(one: Nodule, other: Nodule) -> bool:
 
 def _nodule(anatomy: ChestAnatomy, lung: Tissue, body: Body) -> Nodule | None:
     score = score_of(body)
-    if score < LEAST_SCORE:
+    if score < LEAST_SCORE or _in_hilum(anatomy, body):
         return None
     size = measure(body, anatomy.volume.hu)
     if size is None:
@@ -151,6 +161,16 @@ def _nodule(anatomy: ChestAnatomy, lung: Tissue, body: Body) -> Nodule | None:
         lung=lung,
         score=score,
     )
+
+
+def _in_hilum(anatomy: ChestAnatomy, body: Body) -> bool:
+    """Whether it lies against the airways that were followed, as the vessels of the hilum do."""
+    out = ndimage.distance_transform_edt(~body.mask) * body.crop.step_mm
+    shell = np.argwhere((out > 0) & (out <= _HILUM_MM))
+    index = np.rint(body.crop.index(shell)).astype(int)
+    inside = ((index >= 0) & (index < anatomy.labels.shape)).all(axis=1)
+    labels = anatomy.labels[tuple(index[inside].T)]
+    return np.count_nonzero(labels == Tissue.AIRWAYS) > _MOST_HILUM * max(len(shell), 1)
 
 
 def _on_voxels(body: Body, shape: tuple[int, ...]) -> tuple[Sides, Mask]:
