@@ -101,6 +101,12 @@ ROUTES = [
         CLINICAL,
     ),
     Route("GET", "/studies/{study_id}", lambda s: f"/studies/{s.study_uid}", CLINICAL),
+    Route(
+        "GET",
+        "/studies/{study_id}/stage",
+        lambda s: f"/studies/{s.study_uid}/stage?instance={s.sop}&analysis={s.completed}",
+        CLINICAL,
+    ),
     Route("GET", "/worklist/rows", lambda s: "/worklist/rows", CLINICAL, foreign=200),
     Route("POST", "/analyses/{analysis_id}/retry", lambda s: f"/analyses/{s.failed}/retry", CLINICAL, good=303),
     Route("POST", "/analyses/{analysis_id}/cancel", lambda s: f"/analyses/{s.pending}/cancel", CLINICAL, good=303),
@@ -113,6 +119,8 @@ ELSEWHERE = {
     ("POST", "/api/studies"),
     ("GET", "/api/events"),
     ("GET", "/"),
+    # Only sends on to "/".
+    ("GET", "/worklist"),
     ("POST", "/api/auth/login"),
     ("GET", "/login"),
     ("POST", "/login"),
