@@ -24,16 +24,19 @@ _FLUID_HU = (-12.0, 30.0)
 _MUSCLE_HU, _USUAL_MUSCLE_HU = (30.0, 80.0), 50.0
 #: How far below muscle the average of a seed must be.
 _UNDER_MUSCLE_HU = 17.0
-#: Spread of the values around a seed: at most this factor of the spread in organs and muscle, and HU more than that.
-_UNEVEN, _USUAL_SPREAD_HU = (1.5, 5.0), 10.0
+#: Spread of the values around a seed, HU: at most this factor of the variance in organs and muscle, and so much more
+#: (of the borders); airless lung with its bronchi has more.
+_UNEVEN, _USUAL_SPREAD_HU = (1.2, 100.0), 10.0
+#: Fluid of one half is alike: averages over a sigma of, mm, differ by at most, HU.
+_WIDE_MM, _ALIKE_HU = 6.0, 12.0
 #: Half the least thickness of fluid, mm, and the least volume of a piece, mL.
 _BALL_MM, _LEAST_ML = 3.0, 15.0
 #: Less than this must lie in the rear half of the chest, mL: fluid sinks.
 _SINKS_ML = 80.0
 #: What counts as lying on the chest wall and as lying beside the lung, mm.
 _WALL_MM, _BESIDE_MM = 5.0, 6.0
-#: Shares of the surface of a piece that must do so.
-_ON_WALL, _BESIDE_LUNG = 0.22, 0.15
+#: Shares of the surface of a piece that must do so; airless lung has much lung beside it and little wall.
+_ON_WALL, _BESIDE_LUNG, _WALL_TO_LUNG = 0.25, 0.15, 0.5
 #: How far fluid is followed beyond its seeds, mm.
 _FOLLOW_MM = 9.0
 
@@ -84,7 +87,7 @@ def find_fluid(
     the chest wall.
     """
     layer = find_layer(volume, grid, half, muscle)
-    mask = _bulk(grid, half, lungs, solid, muscle)
+    mask = _bulk(grid, half, lungs, solid, muscle, None if layer is None else layer.hu)
     if layer is not None:
         on_wall, behind = layer.on_grid(grid)
         on_wall &= solid
@@ -92,8 +95,10 @@ def find_fluid(
     return None if mask is None else CoarseFluid(mask=mask, layer=layer)
 
 
-def _bulk(grid: CoarseGrid, half: HalfChest, lungs: Mask, solid: Mask, muscle: float) -> Mask | None:
-    """Fluid that is thick in all directions."""
+def _bulk(
+    grid: CoarseGrid, half: HalfChest, lungs: Mask, solid: Mask, muscle: float, layer_hu: float | None
+) -> Mask | None:
+    """Fluid that is thick in all directions; as dense as its layer on the chest wall, if one was found."""
     inside = half.inside(0.0)
     box = box_of(inside, (2, 2, 2))
     if box is None:
@@ -104,9 +109,12 @@ def _bulk(grid: CoarseGrid, half: HalfChest, lungs: Mask, solid: Mask, muscle: f
     noise = 2.5 * max(0.0, usual - _USUAL_SPREAD_HU)
     seeds = inside[box] & solid[box] & (average > _FLUID_HU[0])
     seeds &= average < min(_FLUID_HU[1], muscle - _UNDER_MUSCLE_HU)
-    seeds &= spread < _UNEVEN[0] * usual + _UNEVEN[1]
+    seeds &= spread < np.sqrt(_UNEVEN[0] * usual**2 + _UNEVEN[1])
     seeds &= (grid.hu[box] > -60 - noise) & (grid.hu[box] < 75 + noise)
     seeds = opened(seeds, grid.spacing_mm, _BALL_MM)
+    if layer_hu is not None:
+        wide = _wide_average(grid, grid.hu[box], seeds)
+        seeds = opened(seeds & (np.abs(wide - layer_hu) < _ALIKE_HU), grid.spacing_mm, _BALL_MM)
     kept = _plausible(grid, seeds, half.depth_mm[box], lungs[box], half.centre[0] - box[1].start)
     if not kept.any():
         return None
@@ -123,6 +131,14 @@ def _bulk(grid: CoarseGrid, half: HalfChest, lungs: Mask, solid: Mask, muscle: f
     return mask
 
 
+def _wide_average(grid: CoarseGrid, hu: Floats32, mask: Mask) -> Floats32:
+    """Mean of what of a mask lies around each block, HU."""
+    sigma = [_WIDE_MM / step for step in grid.spacing_mm]
+    share = ndimage.gaussian_filter(mask.astype(np.float32), sigma, truncate=2.0)
+    total = ndimage.gaussian_filter(np.where(mask, hu, np.float32(0)), sigma, truncate=2.0)
+    return np.asarray(total / np.maximum(share, np.float32(1e-6)))
+
+
 def _plausible(grid: CoarseGrid, seeds: Mask, depth_mm: Floats32, lungs: Mask, middle_row: float) -> Mask:
     """The pieces that lie on the chest wall and beside the lung."""
     labels, _ = ndimage.label(seeds)
@@ -137,6 +153,6 @@ def _plausible(grid: CoarseGrid, seeds: Mask, depth_mm: Floats32, lungs: Mask, m
         surface = piece & ~ndimage.binary_erosion(piece)
         at_wall = float(np.mean(depth_mm[grow][surface] < _WALL_MM))
         beside = float(np.mean(within(lungs[grow], grid.spacing_mm, _BESIDE_MM)[surface]))
-        if at_wall >= _ON_WALL and beside >= _BESIDE_LUNG:
+        if at_wall >= max(_ON_WALL, _WALL_TO_LUNG * beside) and beside >= _BESIDE_LUNG:
             kept[grow] |= piece
     return kept
