@@ -9,7 +9,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from tests.unit.ct_bodies import chest, chest_volume, head, slices_of, with_holes
+from tests.unit.ct_bodies import chest, chest_anatomy, chest_volume, head, slices_of, with_holes
 
 from overread.domain import catalogue
 from overread.domain.evidence import EvidenceBar
@@ -19,6 +19,12 @@ from overread.domain.priority import Level
 from overread.domain.volume import Volume, VolumeWarning, WarningCode
 from overread.phantom.anatomy import Side
 from overread.pipeline.analysers.chest_ct.analyser import IDENTITY, ChestCt
+from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
+from overread.pipeline.analysers.chest_ct.consolidation import Consolidation
+from overread.pipeline.analysers.chest_ct.lesions import nodule_lesions, pleural_lesions, told_apart
+from overread.pipeline.analysers.chest_ct.nodules import Nodule, NoduleDensity
+from overread.pipeline.analysers.chest_ct.pleura import fluid_and_air
+from overread.pipeline.analysers.chest_ct.pleura_region import Region
 from overread.pipeline.analysers.contract import ReadingContext, VolumeAnalyser, VolumeReading
 from overread.pipeline.triage import TriageTable
 
@@ -166,3 +172,77 @@ def test_gaps_and_thick_slices_say_what_they_hide() -> None:
     reasons = {n.finding_type: n.reason for n in reading.not_assessed}
     assert "between them was not imaged" in reasons["lung_mass"]
     assert "emphysema" in reading.assessed
+
+
+# --- what several steps found -------------------------------------------------------------------------------------
+
+
+def region(first: int, last: int) -> Region:
+    """A cube of voxels."""
+    side = slice(first, last)
+    return Region(box=(side, side, side), mask=np.ones((last - first,) * 3, np.bool_))
+
+
+def dense(first: int, last: int) -> Consolidation:
+    cube = region(first, last)
+    return Consolidation(side="left", volume_ml=20.0, mean_hu=-40.0, slice_index=first, region=cube, score=0.7)
+
+
+def nodule(first: int, last: int, longest_mm: float = 12.0) -> Nodule:
+    cube = region(first, last)
+    return Nodule(
+        centre_mm=(0.0, 0.0, 0.0),
+        longest_mm=longest_mm,
+        perpendicular_mm=8.0,
+        volume_ml=0.5,
+        slice_index=first,
+        box=cube.box,
+        mask=cube.mask,
+        density=NoduleDensity.PART_SOLID,
+        core_mm=5.0,
+        touches_pleura=True,
+        touches_vessel=False,
+        lung=Tissue.LEFT_LUNG,
+        score=0.9,
+    )
+
+
+def test_a_dense_ball_is_a_nodule_once_and_a_round_part_of_a_consolidation_is_none() -> None:
+    ball, large, beside = nodule(2, 10), dense(20, 40), nodule(50, 55)
+    nodules, regions = told_apart((ball, nodule(25, 30), beside), (dense(2, 11), large))
+    assert nodules == (ball, beside)
+    assert regions == (large,)
+
+
+def test_a_long_nodule_is_a_mass_and_says_how_it_looks() -> None:
+    small, large = nodule_lesions((nodule(2, 10), nodule(2, 10, longest_mm=31.0)))
+    assert (small.key, large.key) == ("lung_nodule", "lung_mass")
+    assert small.sentence == "Part-solid nodule of 12.0 x 8.0 mm (0.50 mL) in the left lung on the pleura."
+    assert large.name == "Mass 2, left"
+    assert {(kind, unit) for kind, _, unit in small.sizes} == {
+        ("nodule_longest_diameter", "mm"), ("nodule_perpendicular_diameter", "mm"), ("nodule_volume", "mL"),
+    }  # fmt: skip
+
+
+def test_fluid_behind_a_lung_is_named_by_its_side() -> None:
+    labels = chest_anatomy().labels.copy()
+    middle = labels.shape[2] // 2
+    behind = np.zeros(labels.shape, np.bool_)
+    behind[20:40, 80:, middle:] = True
+    behind &= labels == Tissue.LEFT_LUNG
+    labels[behind] = Tissue.PLEURAL_FLUID
+    anatomy = ChestAnatomy(volume=chest_volume(), labels=labels)
+    (fluid,) = pleural_lesions(fluid_and_air(anatomy))
+    assert (fluid.key, fluid.name, fluid.site) == ("pleural_effusion", "Pleural fluid, left", "pleura_left")
+    assert fluid.sizes[0][0] == "pleural_effusion_volume_left"
+    assert fluid.sizes[0][1] == pytest.approx(np.count_nonzero(behind) * chest_volume().voxel_ml)
+    assert behind[fluid.slice_index].sum() == behind.sum(axis=(1, 2)).max()
+
+
+def test_notes_go_with_the_numbers() -> None:
+    volume = replace(chest_volume(), slice_thickness_mm=THICK_MM)
+    hu = volume.hu.astype(float)
+    blood = (hu > 20) & (hu < 70)
+    reading = read(replace(volume, hu=np.where(blood, hu + 180, hu).astype(np.int16)))
+    (right,) = (m for m in reading.measurements if m.measurement_type == "laa_950_right")
+    assert right.metadata["note"] == "With contrast medium: lung looks denser than without."

@@ -57,11 +57,13 @@ class ChestCt:
         if known.refused:
             return VolumeReading(refused=known.refused, body_part=known.body_part)
         anatomy = pleura.complete(outline(seen))
-        report = Report(stored=volume, upright=seen.volume, identity=IDENTITY, context=context)
+        report = Report(
+            stored=volume, upright=seen.volume, identity=IDENTITY, context=context, note=" ".join(known.notes)
+        )
         report.organs(anatomy)
         partly = _only_partly(volume, known)
         _density(report, anatomy, seen, partly)
-        for lesion in pleural_lesions(anatomy):
+        for lesion in pleural_lesions(pleura.fluid_and_air(anatomy)):
             report.lesion(lesion)
         report.looked_for(_PLEURA, partly)
         dense = consolidation.find(anatomy)

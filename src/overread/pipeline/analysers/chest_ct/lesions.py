@@ -11,24 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from overread.domain.segment import Mask
-from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy
 from overread.pipeline.analysers.chest_ct.consolidation import Consolidation
 from overread.pipeline.analysers.chest_ct.density import EMPHYSEMA_PERCENT, Density
 from overread.pipeline.analysers.chest_ct.grid import Box, box_of
 from overread.pipeline.analysers.chest_ct.nodules import METHOD as NODULE_METHOD
 from overread.pipeline.analysers.chest_ct.nodules import Nodule
+from overread.pipeline.analysers.chest_ct.pleura_collection import PleuralCollection
 from overread.pipeline.analysers.chest_ct.tissue import Tissue
 
 MOST_SURE = 0.95
-#: Amount from which it is reported, and at which the confidence is 0.5.
-LEAST_FLUID_ML, HALF_SURE_FLUID_ML = 15.0, 30.0
-LEAST_AIR_ML, HALF_SURE_AIR_ML = 5.0, 10.0
-HALF_SURE_CONSOLIDATION_ML = 10.0
-CONSOLIDATION_METHOD = "lung above -250 HU thicker than vessels, on a grid of 2 mm"
+CONSOLIDATION_METHOD = "opacity thicker than vessels, above -250 HU inside, on a grid of 2 mm"
+PLEURA_METHOD = "inside the ribs: HU and shape on a grid of 2 mm, drawn on the voxels"
+_PLEURAL_WORDS = {"pneumothorax": "Free pleural air", "pleural_effusion": "Pleural fluid"}
 #: Share of a region from which a nodule is the same thing; share of a nodule from which it is part of a region.
 _SAME, _INSIDE = 0.5, 0.3
-PLEURA_METHOD = "rib cage without lung, by HU on a grid of 2 mm"
-SIDES = {Tissue.RIGHT_LUNG: "right", Tissue.LEFT_LUNG: "left"}
+_SIDES = {Tissue.RIGHT_LUNG: "right", Tissue.LEFT_LUNG: "left"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,20 +56,11 @@ def sureness(amount: float, half_sure: float) -> float:
     return min(MOST_SURE, amount / (amount + half_sure))
 
 
-def cut(whole: Mask) -> tuple[Box, Mask, int] | None:
-    """(box, mask in it, slice with the largest area) of a mask of the volume; None if it is empty."""
-    box = box_of(whole)
-    if box is None:
-        return None
-    mask = whole[box]
-    return box, mask, box[0].start + int(mask.sum(axis=(1, 2)).argmax())
-
-
 def nodule_lesions(nodules: tuple[Nodule, ...]) -> list[Lesion]:
     """Nodules, and masses from 30 mm on."""
     found = []
     for number, nodule in enumerate(nodules, start=1):
-        side = SIDES[nodule.lung]
+        side = _SIDES[nodule.lung]
         kind = "mass" if nodule.is_mass else "nodule"
         contact = " on the pleura" if nodule.touches_pleura else ""
         density = str(nodule.density).replace("_", "-")
@@ -113,7 +101,7 @@ def consolidation_lesions(regions: tuple[Consolidation, ...]) -> list[Lesion]:
             box=one.region.box,
             mask=one.region.mask,
             slice_index=one.slice_index,
-            confidence=sureness(one.volume_ml, HALF_SURE_CONSOLIDATION_ML),
+            confidence=min(MOST_SURE, one.score),
             method=CONSOLIDATION_METHOD,
             sentence=f"Consolidation of {one.volume_ml:.0f} mL in the {one.side} lung, {one.mean_hu:.0f} HU.",
             sizes=((f"consolidation_volume_{one.side}", one.volume_ml, "mL"),),
@@ -154,52 +142,32 @@ def _shared(nodule: Nodule, region: Consolidation) -> int:
     return int(np.count_nonzero(np.logical_and(*parts)))
 
 
-def pleural_lesions(anatomy: ChestAnatomy) -> list[Lesion]:
+def pleural_lesions(collections: tuple[PleuralCollection, ...]) -> list[Lesion]:
     """Free air and fluid in the pleural space of each side."""
     found = []
-    for key, tissue, least, half_sure, what in (
-        ("pneumothorax", Tissue.PLEURAL_AIR, LEAST_AIR_ML, HALF_SURE_AIR_ML, "Free pleural air"),
-        ("pleural_effusion", Tissue.PLEURAL_FLUID, LEAST_FLUID_ML, HALF_SURE_FLUID_ML, "Pleural fluid"),
-    ):
-        for side, whole in _by_side(anatomy, tissue):
-            ml = int(np.count_nonzero(whole)) * anatomy.volume.voxel_ml
-            place = cut(whole)
-            if ml < least or place is None:
-                continue
-            box, mask, index = place
-            found.append(
-                Lesion(
-                    key=key,
-                    name=f"{what}, {side}",
-                    site=f"pleura_{side}",
-                    box=box,
-                    mask=mask,
-                    slice_index=index,
-                    confidence=sureness(ml, half_sure),
-                    method=PLEURA_METHOD,
-                    sentence=f"{what} on the {side}, {ml:.0f} mL.",
-                    sizes=((f"{key}_volume_{side}", ml, "mL"),),
-                )
+    for one in collections:
+        what = _PLEURAL_WORDS[one.kind]
+        level = ", with a level between air and fluid" if one.air_fluid_level else ""
+        found.append(
+            Lesion(
+                key=one.kind,
+                name=f"{what}, {one.side}",
+                site=f"pleura_{one.side}",
+                box=one.region.box,
+                mask=one.region.mask,
+                slice_index=one.slice_index,
+                confidence=min(MOST_SURE, one.score),
+                method=PLEURA_METHOD,
+                sentence=(
+                    f"{what} on the {one.side}, {one.volume_ml:.0f} mL, up to {one.thickness_mm:.0f} mm thick{level}."
+                ),
+                sizes=(
+                    (f"{one.kind}_volume_{one.side}", one.volume_ml, "mL"),
+                    (f"{one.kind}_thickness_{one.side}", one.thickness_mm, "mm"),
+                ),
             )
+        )
     return found
-
-
-def _by_side(anatomy: ChestAnatomy, tissue: Tissue) -> list[tuple[str, Mask]]:
-    """The voxels of a label on each side of the midline between the lungs; nothing if there are none."""
-    whole = anatomy.labels == tissue
-    if not whole.any():
-        return []
-    columns = np.arange(whole.shape[2])
-    middles = []
-    for lung in (Tissue.RIGHT_LUNG, Tissue.LEFT_LUNG):
-        across = (anatomy.labels == lung).sum(axis=(0, 1))
-        if across.any():
-            middles.append(float((across * columns).sum() / across.sum()))
-    middle = round(float(np.mean(middles))) if middles else whole.shape[2] // 2
-    right, left = whole.copy(), whole.copy()
-    right[..., middle:] = False
-    left[..., :middle] = False
-    return [("right", right), ("left", left)]
 
 
 def emphysema(density: Density) -> Lesion | None:

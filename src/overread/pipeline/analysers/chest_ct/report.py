@@ -43,6 +43,8 @@ class Report:
     upright: Volume
     identity: ModelIdentity
     context: ReadingContext
+    #: What a reader of its numbers should know, sentences; it goes with them.
+    note: str = ""
     findings: list[Finding] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
@@ -159,7 +161,7 @@ class Report:
                 value=value,
                 unit=unit,
                 method=method,
-                metadata={"site": site, **metadata},
+                metadata={"site": site, **metadata, **({"note": self.note} if self.note else {})},
             )
         )
 
