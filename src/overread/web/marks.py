@@ -73,7 +73,8 @@ def marks_on(
             left, top = ring[0] - ring[2], ring[1] - ring[2]
         text = _label(shown)
         short = f"{words.SIGN[shown.finding.severity]} {shown.number}" if rings else ""
-        width, short_width = (len(t) * size * 0.62 + size * 0.6 for t in (text, short))
+        per_letter = size * (0.6 if shown.finding.exploratory else 0.68)
+        width, short_width = (len(t) * per_letter + size * 0.6 for t in (text, short))
         own_width = short_width if short else width
         x = min(max(0.0, left), max(0.0, columns - width))
         y = top - size * 1.45
