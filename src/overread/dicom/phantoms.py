@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -20,8 +21,10 @@ from overread.dicom.create import (
     stable_uid,
     write,
 )
-from overread.phantom.ct_case import CtCase
+from overread.phantom.anatomy import Side
+from overread.phantom.ct_case import CtCase, ct_case
 from overread.phantom.ct_noise import Kernel
+from overread.phantom.nodules import Contact, Nodule
 from overread.phantom.radiograph import View
 from overread.phantom.study import RadiographCase, demo_studies
 
@@ -30,7 +33,7 @@ _VIEW_POSITION = {View.PA: "PA", View.AP: "AP", View.LATERAL: "LL"}
 
 
 def write_demo_phantoms(folder: Path, made: Callable[[int, int], None] = lambda _done, _total: None) -> list[Path]:
-    """Write what is missing in `folder`; `made` hears of (done, total)."""
+    """Write what is missing in `folder`: the radiographs and one CT series. `made` hears of (done, total)."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     cases = demo_studies()
     paths = []
@@ -41,8 +44,24 @@ def write_demo_phantoms(folder: Path, made: Callable[[int, int], None] = lambda 
             write_phantom(case, number, unfinished)
             unfinished.rename(path)
         paths.append(path)
-        made(number, len(cases))
-    return paths
+        made(number, len(cases) + 1)
+    series = folder / "ct-1"
+    if not series.exists():
+        unfinished = folder / "ct-1.part"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write_ct_series(_demo_ct(), unfinished)
+        unfinished.rename(series)
+    made(len(cases) + 1, len(cases) + 1)
+    return paths + sorted(series.glob("*.dcm"))
+
+
+def _demo_ct() -> CtCase:
+    """Two nodules and an effusion; coarse enough to be rendered in a few seconds."""
+    nodules = (
+        Nodule(diameter_mm=14.0, flatness=(0.9, 0.8), lobulation=0.15, shape_seed=4, side=Side.RIGHT),
+        Nodule(diameter_mm=9.0, contact=Contact.PLEURA, side=Side.LEFT),
+    )
+    return ct_case(50, nodules=nodules, effusion_ml={Side.LEFT: 350.0}, size=256, slice_mm=3.0)
 
 
 def write_phantom(case: RadiographCase, number: int, path: Path) -> None:
