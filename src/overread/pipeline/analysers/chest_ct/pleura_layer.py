@@ -26,6 +26,8 @@ _SOFT_HU = (-110.0, 115.0)
 _FLUID_HU, _USUAL_HU = (-10.0, 29.0), 12.0
 #: A layer begins at most this far inside the ribs, mm, and is at least this thick on average along the wall.
 _BEGINS_MM, _THICK_MM = 5.0, 1.9
+#: Around that it is followed where it is thinner, mm, for so many slices and rays.
+_THIN_MM, _THIN_STEPS = 0.8, 8
 #: Where it is looked for: degrees from straight out to the side, positive to the back. Fluid sinks.
 _DEGREES = (20.0, 136.0)
 #: Spread around a place: at most this factor of that in muscle, and HU more. What counts as muscle there, HU.
@@ -55,13 +57,14 @@ def find_layer(volume: Volume, grid: CoarseGrid, half: HalfChest, muscle: float)
     thick = np.where(real, (lung_at - start) * STEP_MM, 0.0)
     thick = np.maximum(thick, 0).astype(np.float32)
     sigma = wall_sigma(grid, _ALONG_MM)
-    keep = (ndimage.gaussian_filter(thick, sigma, mode="nearest") >= _THICK_MM) & (thick > 0)
+    even = ndimage.gaussian_filter(thick, sigma, mode="nearest")
+    keep = (even >= _THICK_MM) & (thick > 0)
+    thin = (even >= _THIN_MM) & (thick > 0)
     area_of = area_cm2(half, grid)
     labels, count = ndimage.label(keep)
     inside = (at >= start[..., None]) & (at < lung_at[..., None] - _EDGE)
     kept = np.zeros_like(keep)
     values: list[float] = []
-    total = 0.0
     for number in range(1, count + 1):
         piece = labels == number
         ml = float((thick * area_of)[piece].sum()) / 10
@@ -71,15 +74,14 @@ def find_layer(volume: Volume, grid: CoarseGrid, half: HalfChest, muscle: float)
         middle = float(np.median(soft[piece][inside[piece]]))
         uneven = float(np.median(spread[piece][inside[piece]])) > _UNEVEN[0] * usual + _UNEVEN[1]
         if _FLUID_HU[0] <= middle <= _FLUID_HU[1] and not uneven:
-            kept |= piece
+            kept |= ndimage.binary_dilation(piece, iterations=_THIN_STEPS, mask=thin) | piece
             values.append(middle)
-            total += ml
     if not values:
         return None
     return Layer(
         half=half,
         start_mm=np.where(kept, begins, np.nan).astype(np.float32),
         end_mm=np.where(kept, depths[lung_at], np.nan).astype(np.float32),
-        volume_ml=total,
+        volume_ml=float((thick * area_of)[kept].sum()) / 10,
         hu=float(np.median(values)),
     )
