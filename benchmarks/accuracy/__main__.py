@@ -113,6 +113,7 @@ def _about(results: list[dict[str, Any]]) -> str:
             f"{name.replace('_', ' ')} {count}" for name, count in sorted(where.items(), key=lambda item: -item[1])
         )
         text += "."
+    text += f" State of the code: `{results[0]['code']}`."
     return text + (f" Not read: {'; '.join(refused)}." if refused else "")
 
 

@@ -55,6 +55,8 @@ def nodules(results: Sequence[Json]) -> list[Record]:
     made.append(_mean(f"{key}.false_per_scan", "candidates a scan that are no nodule", false, goal=2.0))
     healthy = np.array([sum(f["where"] != "consolidation" for f in r["false"]) for r in results], np.float64)
     made.append(_mean(f"{key}.false_per_scan_outside_disease", "of these outside consolidation", healthy))
+    large = np.array([sum((f["diameter_mm"] or 0) >= FROM_MM for f in r["false"]) for r in results], np.float64)
+    made.append(_mean(f"{key}.false_per_scan_6_mm", f"of these measured {FROM_MM:g} mm or more", large))
     return made
 
 

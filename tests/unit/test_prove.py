@@ -89,7 +89,7 @@ def scan(
     ]  # fmt: skip
     return {
         "seed": seed, "refused": refused, "nodules": nodules,
-        "false": [{"where": "consolidation" if i else "right_lung"} for i in range(false)],
+        "false": [{"where": "consolidation" if i else "right_lung", "diameter_mm": 5.0 + i} for i in range(false)],
         "findings": ["pleural_effusion"] if fluid else [], "true_findings": ["pleural_effusion"] if fluid else [],
         "assessed": ["pleural_effusion"],
         "amounts": {
@@ -111,6 +111,7 @@ def test_figures_of_the_phantoms() -> None:
     assert found["phantoms.nodules.sensitivity.density_part_solid"].value == 1.0
     assert found["phantoms.nodules.false_per_scan"].value == 1.0
     assert found["phantoms.nodules.false_per_scan_outside_disease"].value == pytest.approx(2 / 3)
+    assert found["phantoms.nodules.false_per_scan_6_mm"].value == pytest.approx(1 / 3)
     assert found["phantoms.nodules.diameter_mm.within"].value == 1.0
     assert found["phantoms.nodules.diameter_mm.bias"].value == pytest.approx((2 * 0.35 + 3 * 0.6 + 3 * 1.0) / 8)
     assert found["phantoms.nodules.volume_ml.error"].value == pytest.approx(10.0)
