@@ -78,7 +78,7 @@ def _density(body: Body) -> tuple[NoduleDensity, Mask | None]:
     solid = body.mask & (ndimage.gaussian_filter(body.crop.hu, 0.5 / body.crop.step_mm) > SOLID_HU)
     # the rim is as bright as the outline by definition: judge inside, unless there is no inside
     inside = ndimage.distance_transform_edt(body.mask) * body.crop.step_mm > min(0.8, 0.4 * body.ball_mm)
-    if np.count_nonzero(solid & inside) >= _SOLID_SHARE * max(np.count_nonzero(inside), 1):
+    if int(np.count_nonzero(solid & inside)) >= _SOLID_SHARE * max(int(np.count_nonzero(inside)), 1):
         return NoduleDensity.SOLID, None
     depth = ndimage.distance_transform_edt(solid) * body.crop.step_mm
     if depth.max() < _LEAST_CORE_MM:

@@ -1,4 +1,8 @@
-"""How nodule-like a body is: a logistic function of its shape, fitted on development phantoms (seeds 0 to 99)."""
+"""How nodule-like a body is: a logistic function of its shape, fitted on development phantoms (of the seeds 0 to 99).
+
+What tells most is how much of the ellipsoid of its moments a body fills, then how round it is, and how much of its
+surface vessels take that are not much thinner than itself.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from overread.pipeline.analysers.chest_ct.nodule_shape import Body
 
 #: Bodies that score less are no candidates.
 LEAST_SCORE = 0.5
-FEATURES = ("b/a", "c/a", "attached", "vessel", "opposed", "wall", "compact", "fill", "size", "contrast", "round")
+#: More of the shell outside the lung, and it is a fold or a rim of the pleura.
+MOST_WALL = 0.5
+FEATURES = ("b/a", "c/a", "attached", "vessel", "opposed", "wall", "fill", "size", "contrast", "round")
 
 
 def features_of(body: Body) -> NDArray[np.float64]:
@@ -22,8 +28,8 @@ def features_of(body: Body) -> NDArray[np.float64]:
             body.attached,
             body.vessel,
             body.opposed * body.vessel,
-            body.wall,
-            2 * body.ball_mm / body.diameter_mm,
+            # a cap of a ball at the pleura fills its ellipsoid less; a vessel that enters the lung is none
+            min(body.wall, 0.3) * max(0.0, 1 - body.attached / 0.25),
             body.volume_ml * 1000 / (4 / 3 * np.pi * a * b * c),
             np.log(body.diameter_mm / 8),
             (body.core_hu - body.lung_hu) / 500,
@@ -32,10 +38,13 @@ def features_of(body: Body) -> NDArray[np.float64]:
     )
 
 
-_WEIGHTS = np.array([4.0, 6.0, -8.0, -3.0, -1.0, -5.0, 5.0, 5.0, 1.0, 0.0, 2.0])
-_OFFSET = -13.0
+_WEIGHTS = np.array([8.44, 0.37, -0.77, -4.12, -3.62, 28.10, 22.81, 1.34, 1.37, 5.63])
+#: So that `LEAST_SCORE` is where the phantoms have less than two false candidates each.
+_OFFSET = -28.67
 
 
 def score_of(body: Body) -> float:
     """0..1."""
+    if body.wall > MOST_WALL:
+        return 0.0
     return float(1 / (1 + np.exp(-np.clip(features_of(body) @ _WEIGHTS + _OFFSET, -50, 50))))

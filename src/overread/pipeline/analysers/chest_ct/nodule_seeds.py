@@ -190,7 +190,7 @@ def _roundness(smooth: Array, at: NDArray[np.int64], grid_mm: Spacing) -> NDArra
     """Smallest over largest curvature of ``smooth`` at the points ``at`` (N, 3), 0 where one points up."""
 
     def value(*offset: int) -> NDArray[np.float64]:
-        return smooth[tuple((at + offset).T)].astype(np.float64)
+        return np.asarray(smooth[tuple((at + offset).T)], np.float64)
 
     hessian = np.empty((len(at), 3, 3))
     unit = np.eye(3, dtype=int)
@@ -231,10 +231,14 @@ def _looked_at(row: NDArray[np.float64], hu: Hounsfield, lung: Mask, spacing: Sp
         diameter_mm=float(row[3]),
         answer=float(row[4]),
         roundness=float(row[5]),
-        fill=np.count_nonzero(bright & ball) / max(np.count_nonzero(ball), 1),
-        shell=np.count_nonzero(bright & shell) / max(np.count_nonzero(shell), 1),
+        fill=_share(bright, ball),
+        shell=_share(bright, shell),
         contrast=core - air,
     )
+
+
+def _share(part: Mask, whole: Mask) -> float:
+    return int(np.count_nonzero(part & whole)) / max(int(np.count_nonzero(whole)), 1)
 
 
 def _strongest(seeds: list[Seed], spacing: Spacing) -> list[Seed]:

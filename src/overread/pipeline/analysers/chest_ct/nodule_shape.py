@@ -45,7 +45,7 @@ class Crop:
 
     def index(self, cells: NDArray[np.float64]) -> NDArray[np.float64]:
         """(..., 3) cells of the crop to (..., 3) indices of the volume."""
-        return self.origin + cells * self.step_mm / np.asarray(self.spacing)
+        return np.asarray(self.origin + cells * self.step_mm / np.asarray(self.spacing))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -264,8 +264,8 @@ def _described(crop: Crop, found: _Opened, lung_hu: float, core_hu: float, edge_
         ball_mm=found.ball,
         half_axes_mm=(float(axes[0]), float(axes[1]), float(axes[2])),
         volume_ml=len(cells) * step**3 / 1000,
-        attached=np.count_nonzero(vessels) / total,
-        wall=np.count_nonzero(shell & ~crop.lung) / total,
+        attached=int(np.count_nonzero(vessels)) / total,
+        wall=int(np.count_nonzero(shell & ~crop.lung)) / total,
         vessel=thick,
         opposed=_opposed(vessels, middle),
         seed=seed,

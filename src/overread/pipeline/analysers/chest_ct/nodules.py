@@ -12,6 +12,7 @@ from scipy import ndimage
 from overread.domain.segment import Mask
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
 from overread.pipeline.analysers.chest_ct.nodule_measure import NoduleDensity, measure
+from overread.pipeline.analysers.chest_ct.nodule_pleura import push_out
 from overread.pipeline.analysers.chest_ct.nodule_score import LEAST_SCORE, score_of
 from overread.pipeline.analysers.chest_ct.nodule_seeds import Sides, find_seeds, median_hu
 from overread.pipeline.analysers.chest_ct.nodule_shape import Body, body_of
@@ -29,6 +30,8 @@ LEAST_GLASS_MM = 4.5
 _HILUM_MM, _MOST_HILUM = 2.5, 0.03
 #: Share of the shell around it from which a nodule touches the pleura, and a vessel.
 _TOUCHES_PLEURA, _TOUCHES_VESSEL = 0.08, 0.01
+#: The pleura is looked at closely under what scores at least this.
+_WORTH_A_LOOK = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,6 +104,7 @@ def bodies(anatomy: ChestAnatomy, lung: Tissue, exclude: Mask | None = None) -> 
     hu, spacing = anatomy.volume.hu, anatomy.volume.spacing_mm
     inside = anatomy.labels == lung
     seen: list[Body] = []
+    patched: Mask | None = None
     seeds = find_seeds(hu, inside, spacing)
     air = median_hu(hu, inside) if seeds else 0.0
     for seed in seeds:
@@ -110,6 +114,10 @@ def bodies(anatomy: ChestAnatomy, lung: Tissue, exclude: Mask | None = None) -> 
         if exclude is not None and exclude[_nearest(place, exclude.shape)]:
             continue
         body = body_of(hu, inside, spacing, seed, air)
+        if body is not None and body.wall >= _TOUCHES_PLEURA and score_of(body) >= _WORTH_A_LOOK:
+            patched = inside.copy() if patched is None else patched
+            if push_out(patched, hu, spacing, body):
+                body = body_of(hu, patched, spacing, seed, air)
         if body is None:
             continue
         if exclude is not None and exclude[_nearest(body.centre, exclude.shape)]:
@@ -167,10 +175,10 @@ def _in_hilum(anatomy: ChestAnatomy, body: Body) -> bool:
     """Whether it lies against the airways that were followed, as the vessels of the hilum do."""
     out = ndimage.distance_transform_edt(~body.mask) * body.crop.step_mm
     shell = np.argwhere((out > 0) & (out <= _HILUM_MM))
-    index = np.rint(body.crop.index(shell)).astype(int)
+    index = np.rint(body.crop.index(shell.astype(np.float64))).astype(int)
     inside = ((index >= 0) & (index < anatomy.labels.shape)).all(axis=1)
     labels = anatomy.labels[tuple(index[inside].T)]
-    return np.count_nonzero(labels == Tissue.AIRWAYS) > _MOST_HILUM * max(len(shell), 1)
+    return int(np.count_nonzero(labels == Tissue.AIRWAYS)) > _MOST_HILUM * max(len(shell), 1)
 
 
 def _on_voxels(body: Body, shape: tuple[int, ...]) -> tuple[Sides, Mask]:
