@@ -85,6 +85,8 @@ def test_a_volume_whose_positions_lie_is_refused() -> None:
     volume = chest_volume()
     upside_down = replace(volume, hu=volume.hu[::-1].copy())
     assert see(upside_down).refused == module.UPSIDE_DOWN
+    back_to_front = replace(volume, hu=volume.hu[:, ::-1].copy())
+    assert see(back_to_front).refused == module.BACK_TO_FRONT
 
 
 def test_contrast_medium_is_seen() -> None:
