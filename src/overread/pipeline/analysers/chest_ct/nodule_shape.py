@@ -169,6 +169,16 @@ def _with_glass(crop: Crop, soft: Array, inner: _Opened, lung_hu: float, core_hu
     outer = _opened(crop.lung & (soft > low), inner.mask, crop.lung, step)
     if outer is None or np.count_nonzero(outer.mask) <= 1.3 * np.count_nonzero(inner.mask):
         return inner, edge_hu
+    # the ring lies in the blur of core and outline: look again well within the glass
+    depth = (ndimage.distance_transform_edt(outer.mask) - 0.5) * step
+    away = (ndimage.distance_transform_edt(~inner.mask) - 0.5) * step
+    glass = outer.mask & (depth > 1.0) & (depth <= 3.0) & (away > 1.0)
+    if np.count_nonzero(glass) >= 20:
+        low = 0.5 * (float(np.median(soft[glass])) + lung_hu)
+        again = _opened(crop.lung & (soft > low), inner.mask, crop.lung, step)
+        if again is not None and np.count_nonzero(again.mask) > 1.3 * np.count_nonzero(inner.mask):
+            return again, low
+        return inner, edge_hu
     return outer, low
 
 
