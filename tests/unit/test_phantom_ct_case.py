@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from scipy import ndimage
 
-from overread.dicom.phantoms import write_ct_series
+from overread.dicom import phantoms
+from overread.dicom.phantoms import write_ct_series, write_demo_phantoms
 from overread.dicom.series import volumes_of
 from overread.domain.catalogue import CHEST_CT
 from overread.domain.volume import Volume, WarningCode
@@ -99,7 +101,7 @@ def test_the_back_of_the_lung_is_denser(seen: CtScan) -> None:
 
 
 def test_emphysema_has_its_percentage(seen: CtScan) -> None:
-    case = ct_case(5, emphysema_percent=12.0, dose=400.0, size=96, slice_mm=6.0)
+    case = ct_case(5, emphysema_percent=12.0, dose=400.0, size=80, slice_mm=7.0)
     scan = case.scan()
     lung = np.isin(scan.labels, (Tissue.RIGHT_LUNG, Tissue.LEFT_LUNG))
     percent = 100 * float((scan.volume.hu[lung] < -950).mean())
@@ -298,3 +300,27 @@ def test_bad_series_are_bad(small: CtCase, tmp_path: Path) -> None:
     found = volumes_of([(p.name, p.read_bytes) for p in paths])
     assert not found.volumes
     assert {problem.code for problem in found.problems} == {"MISSING_RESCALE"}
+
+
+def test_the_demos_scan_is_rendered_once(small: CtCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered = []
+
+    def scan() -> CtCase:
+        rendered.append(small)
+        return small
+
+    monkeypatch.setattr(phantoms, "demo_studies", tuple)
+    monkeypatch.setattr(phantoms, "_demo_ct", scan)
+    (tmp_path / "ct-1.part").mkdir()
+    (tmp_path / "ct-1.part" / "left-over.dcm").write_bytes(b"of a run that was killed")
+    heard: list[tuple[int, int]] = []
+    first = write_demo_phantoms(tmp_path, lambda done, total: heard.append((done, total)))
+    assert first == write_demo_phantoms(tmp_path)
+    assert len(first) == 16
+    assert len(rendered) == 1
+    assert heard == [(1, 1)]
+    assert len(_volumes(first)) == 1
+    said = pydicom.dcmread(first[0])
+    assert said.QualityControlImage == "YES"
+    assert str(said.PatientName).startswith("PHANTOM^")
+    assert "not a patient" in said.ImageComments
