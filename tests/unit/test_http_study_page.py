@@ -96,6 +96,16 @@ def test_what_lies_over_one_picture_by_itself(world: World) -> None:
     assert "data-finding" not in bare
 
 
+def test_the_segmentation_can_be_had_before_the_report(world: World) -> None:
+    study, analysis, _ = world.read_study()
+    assert "DICOM SEG" not in _get(world, f"/studies/{study}").text
+    with world.db.unit(ALPHA) as uow:
+        uow.analyses.attach_seg(analysis, "seg/1.dcm", 3)
+    text = _get(world, f"/studies/{study}").text
+    assert "DICOM SR is being written" in text
+    assert f'href="/api/image-analysis/{analysis}/seg" download>DICOM SEG</a>' in text
+
+
 def test_the_fragment_gives_nothing_of_another_study(world: World) -> None:
     study, _, uid = world.read_study()
     _, other, other_uid = world.receive(PatientID="P-2")

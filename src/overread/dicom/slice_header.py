@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from overread.dicom import placement
 from overread.dicom.attributes import Attributes
 from overread.dicom.read import index
 from overread.dicom.scan import scan
@@ -29,8 +29,6 @@ _FRAME_DISTINCTIONS = (
     ("FrameType (0008,9007)", 0x00189329, 0x00089007, None),
 )
 
-Triple = tuple[float, float, float]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SliceHeader:
@@ -48,7 +46,7 @@ class SliceHeader:
     rows: int
     columns: int
     #: ImagePositionPatient (0020,0032), mm, LPS+.
-    position: Triple | None
+    position: placement.Triple | None
     #: ImageOrientationPatient (0020,0037): unit vectors along a row, then along a column, at right angles.
     orientation: tuple[float, ...] | None
     #: PixelSpacing (0028,0030): between rows, between columns, mm.
@@ -116,8 +114,8 @@ def headers_of(data: bytes | memoryview, *, name: str, file: int) -> list[SliceH
                 frame_of_reference_uid=a.text(0x00200052),
                 rows=record.rows or 0,
                 columns=record.columns or 0,
-                position=_position(position),
-                orientation=_orientation(groups.at(0x00209116).numbers(0x00200037, b"DS")),
+                position=placement.position(position),
+                orientation=placement.orientation(groups.at(0x00209116).numbers(0x00200037, b"DS")),
                 pixel_spacing=_spacing(measures.numbers(0x00280030, b"DS")),
                 slice_thickness_mm=thickness if thickness and thickness > 0 else None,
                 gantry_tilt_degrees=groups.at(0x00189304).number(0x00181120),
@@ -162,31 +160,8 @@ class _Groups:
         return self.own(tag) or self._a
 
 
-def _position(values: tuple[float, ...]) -> Triple | None:
-    """None also for what lies a hundred metres away: no patient does."""
-    if len(values) != 3 or max(map(abs, values)) > 1e5:
-        return None
-    return values[0], values[1], values[2]
-
-
 def _bounded(value: float | None) -> float | None:
     return None if value is None or abs(value) > 1e6 else value
-
-
-def _orientation(values: tuple[float, ...]) -> tuple[float, ...] | None:
-    """Six direction cosines as exact unit vectors; None if they are none, or not at right angles to 0.6 degrees."""
-    if len(values) != 6:
-        return None
-    lengths = math.hypot(*values[:3]), math.hypot(*values[3:])
-    if any(abs(length - 1) > 0.01 for length in lengths):
-        return None
-    row = [value / lengths[0] for value in values[:3]]
-    dot = sum(r * c for r, c in zip(row, values[3:], strict=True))
-    if abs(dot) > 0.01:
-        return None
-    column = [c - dot * r for r, c in zip(row, values[3:], strict=True)]
-    length = math.hypot(*column)
-    return (*row, *(value / length for value in column))
 
 
 def _spacing(values: tuple[float, ...]) -> tuple[float, float] | None:
