@@ -6,6 +6,7 @@ with noise of their own. Each is read by a process of its own, as a worker reads
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -26,7 +27,8 @@ from numpy.typing import NDArray
 from benchmarks.accuracy.records import Record
 from overread.dicom.create import CtAttributes, ImageIdentity, Syntax, create_ct, stable_uid, write
 from overread.phantom.anatomy import Arms, draw_anatomy
-from overread.phantom.ct_case import covering, ct_case
+from overread.phantom.ct import HU_RANGE
+from overread.phantom.ct_case import CtCase, covering, ct_case
 
 SLICES = (150, 300, 600)
 SEED = 95
@@ -56,12 +58,17 @@ class Timing:
         return (self.decode_s + self.quality_s) / self.wall_s
 
 
+@functools.cache
+def _phantom(slices: int, size: int) -> tuple[CtCase, NDArray[np.int16]]:
+    """The body in about so many slices, rendered once."""
+    height = covering(draw_anatomy(np.random.default_rng([SEED, 0]), arms=Arms.UP), size=size, slice_mm=1.0).slices
+    case = ct_case(SEED, nodules=4, size=size, slice_mm=height / slices)
+    return case, np.asarray(case.volume().hu, np.int16)
+
+
 def write_series(folder: Path, slices: int, *, size: int, syntax: Syntax = Syntax.EXPLICIT_LE) -> None:
     """The phantom as DICOM files, one body whatever the number of slices."""
-    base = SLICES[0] if slices >= SLICES[0] else slices
-    height = covering(draw_anatomy(np.random.default_rng([SEED, 0]), arms=Arms.UP), size=size, slice_mm=1.0).slices
-    case = ct_case(SEED, nodules=4, size=size, slice_mm=height / base)
-    made: NDArray[np.int16] = np.asarray(case.volume().hu, np.int16)
+    case, made = _phantom(min(SLICES[0], slices), size)
     pixel = case.geometry.pixel_mm
     step = case.geometry.slice_mm * len(made) / slices
     rng = np.random.default_rng(SEED)
@@ -87,7 +94,11 @@ def write_series(folder: Path, slices: int, *, size: int, syntax: Syntax = Synta
             slice_mm=step,
             frame_uid=stable_uid("speed frame", str(slices)),
         )
-        write(create_ct(np.rint(hu).astype(np.int16), identity, values), folder / f"{number:04}.dcm", syntax)
+        write(
+            create_ct(np.clip(np.rint(hu), *HU_RANGE).astype(np.int16), identity, values),
+            folder / f"{number:04}.dcm",
+            syntax,
+        )
 
 
 def read_series(folder: Path) -> Timing:
