@@ -126,6 +126,19 @@ def test_a_lung_alone_is_on_its_side() -> None:
     assert anatomy.ml(Tissue.LEFT_LUNG) == 0
 
 
+def test_a_lung_cut_in_two_is_kept_and_bowel_below_is_not() -> None:
+    """Consolidation between two parts of the right lung; stool full of gas under the left one."""
+    whole = find_anatomy(volume_of(two_lungs()))
+    hu = two_lungs()
+    hu[:, :, 39:42] = 40
+    hu[19:23, :, :39] = 40
+    hu[ellipsoid(SHAPE, (4, 30, 56), (3, 10, 10))] = -700
+    hu[8:10, :, 42:76] = 40
+    anatomy = find_anatomy(volume_of(hu))
+    assert anatomy.ml(Tissue.RIGHT_LUNG) > 0.8 * whole.ml(Tissue.RIGHT_LUNG)
+    assert not (anatomy.labels[:7, :, 45:68] == Tissue.LEFT_LUNG).any()
+
+
 def test_gas_without_texture_is_no_lung() -> None:
     hu = two_lungs()
     hu[hu == -850] = -1000

@@ -40,6 +40,8 @@ _HILUM_MM, _BESIDE_MM, _HILUM_CLOSE_MM = 14.0, 20.0, 10.0
 _CUTS_MM = (1.5, 2.5, 3.5, 4.5, 6.0, 8.0, 10.0, 13.0)
 #: Share of both lungs that a half must have to be one.
 _HALF_SHARE = 0.12
+#: A third piece whose middle lies in this lowest share of the lungs' height is none of them.
+_BOTTOM_SHARE = 0.33
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +99,7 @@ _PLANE[1, 1, :] = _PLANE[1, :, 1] = True
 
 
 def _pieces(grid: CoarseGrid, air: Mask) -> list[Mask]:
-    """Up to two pieces of air that can be lungs, the larger first."""
+    """Pieces of air that can be lungs or parts of them, the larger first."""
     labels, count = ndimage.label(air)
     if count == 0:
         return []
@@ -106,7 +108,7 @@ def _pieces(grid: CoarseGrid, air: Mask) -> list[Mask]:
     found: list[Mask] = []
     largest = 0.0
     for number in np.argsort(sizes)[::-1][:8]:
-        if sizes[number] < max(_SMALLEST_ML, _SMALLEST_SHARE * largest) or len(found) == 2:
+        if sizes[number] < max(_SMALLEST_ML, _SMALLEST_SHARE * largest):
             break
         piece = labels == number
         inside = deeper(piece, grid.spacing_mm, 4.0)
@@ -131,18 +133,28 @@ def _column(mask: Mask) -> float:
 
 def _sides(grid: CoarseGrid, pieces: list[Mask], middle: float) -> tuple[Mask, Mask, bool]:
     """(right, left, whether they touched). Columns grow to the patient's left."""
-    whole = np.logical_or.reduce(pieces)
-    if len(pieces) == 2:
-        one, two = _column(pieces[0]), _column(pieces[1])
-        if min(one, two) < middle < max(one, two):
-            return (pieces[0], pieces[1], False) if one < two else (pieces[1], pieces[0], False)
+    main, rest = pieces[0], pieces[1:]
     at = round(middle)
-    on_right = int(np.count_nonzero(whole[..., :at])) / int(np.count_nonzero(whole))
-    if not _HALF_SHARE < on_right < 1 - _HALF_SHARE:  # a lung alone
-        nothing = np.zeros_like(whole)
-        return (whole, nothing, False) if on_right >= 0.5 else (nothing, whole, False)
-    right, left = _parted(grid, whole, at)
-    return right, left, True
+    share = int(np.count_nonzero(main[..., :at])) / int(np.count_nonzero(main))
+    touching = _HALF_SHARE < share < 1 - _HALF_SHARE
+    if touching:
+        right, left = _parted(grid, main, at)
+    else:
+        nothing = np.zeros_like(main)
+        main_right = share >= 0.5
+        other = next((piece for piece in rest if (_column(piece) < middle) is not main_right), nothing)
+        rest = [piece for piece in rest if piece is not other]
+        right, left = (main, other) if main_right else (other, main)
+    levels = np.flatnonzero((right | left).any(axis=(1, 2)))
+    low = levels[0] + _BOTTOM_SHARE * (levels[-1] - levels[0])
+    for piece in rest:  # what consolidation or fluid in a fissure cuts off; at the bottom it may be bowel
+        if float(np.mean(np.nonzero(piece)[0])) < low:
+            continue
+        if _column(piece) < middle:
+            right = right | piece
+        else:
+            left = left | piece
+    return right, left, touching
 
 
 def _parted(grid: CoarseGrid, whole: Mask, middle: int) -> tuple[Mask, Mask]:
