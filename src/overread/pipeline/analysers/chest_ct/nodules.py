@@ -84,19 +84,22 @@ def find_nodules(anatomy: ChestAnatomy, *, exclude: Mask | None = None) -> tuple
     """
     if exclude is not None and exclude.shape != anatomy.labels.shape:
         raise ValueError(f"exclude has the shape {exclude.shape}, the volume {anatomy.labels.shape}")
-    found: list[tuple[Nodule, Body]] = []
+    found: list[tuple[float, Tissue, Body]] = []
     for lung in (Tissue.RIGHT_LUNG, Tissue.LEFT_LUNG):
         for body in bodies(anatomy, lung, exclude):
-            nodule = _nodule(anatomy, lung, body)
-            if nodule is not None and nodule.longest_mm >= _least_mm(nodule.density):
-                found.append((nodule, body))
+            score = score_of(body)
+            if score >= LEAST_SCORE:
+                found.append((score, lung, body))
     # of those that are the same thing, the one that holds the largest ball: the whole and not the core or an end of it
-    found.sort(key=lambda pair: (-round(2 * pair[0].score), -pair[1].ball_mm))
-    kept: list[Nodule] = []
-    for nodule, _ in found:
-        if not any(_same(nodule, other) for other in kept):
-            kept.append(nodule)
-    return tuple(sorted(kept, key=lambda nodule: -nodule.score))
+    found.sort(key=lambda entry: (-round(2 * entry[0]), -entry[2].ball_mm))
+    kept: list[tuple[Nodule, Body]] = []
+    for score, lung, body in found:
+        if any(_same(body, other) for _, other in kept) or _in_hilum(anatomy, body):
+            continue
+        nodule = _nodule(anatomy, lung, body, score)
+        if nodule is not None and nodule.longest_mm >= _least_mm(nodule.density):
+            kept.append((nodule, body))
+    return tuple(sorted((nodule for nodule, _ in kept), key=lambda nodule: -nodule.score))
 
 
 def bodies(anatomy: ChestAnatomy, lung: Tissue, exclude: Mask | None = None) -> Iterator[Body]:
@@ -140,15 +143,12 @@ def _covers(body: Body, place: NDArray[np.float64], diameter: float) -> bool:
     return away < 0.4 * body.ball_mm and 0.6 * diameter < body.diameter_mm < 1.6 * diameter
 
 
-def _same(one: Nodule, other: Nodule) -> bool:
-    away = float(np.linalg.norm(np.subtract(one.centre_mm, other.centre_mm)))
-    return away < 0.45 * max(one.effective_mm, other.effective_mm)
+def _same(one: Body, other: Body) -> bool:
+    away = float(np.linalg.norm((one.centre - other.centre) * np.asarray(one.crop.spacing)))
+    return away < 0.45 * max(one.diameter_mm, other.diameter_mm)
 
 
-def _nodule(anatomy: ChestAnatomy, lung: Tissue, body: Body) -> Nodule | None:
-    score = score_of(body)
-    if score < LEAST_SCORE or _in_hilum(anatomy, body):
-        return None
+def _nodule(anatomy: ChestAnatomy, lung: Tissue, body: Body, score: float) -> Nodule | None:
     size = measure(body, anatomy.volume.hu)
     if size is None:
         return None
