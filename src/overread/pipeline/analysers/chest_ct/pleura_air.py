@@ -41,8 +41,10 @@ _WALL_HU, _LINE_HU = -475.0, -790.0
 _LINE_STEPS, _LUNG_STEPS, _LINE_RISE_HU = 5, 16, 45.0
 #: A piece: least area of wall that is sure, cm2; volume, mL; average thickness, mm; share of that area with a line,
 #: less where the median is as empty as air.
-_LEAST_CM2, _LEAST_ML, _THICK_MM = 5.0, 6.0, 1.0
-_LINE_SHARE, _LINE_SHARE_EMPTY, _EMPTY_HU = 0.4, 0.25, -985.0
+_LEAST_CM2, _LEAST_ML, _THICK_MM = 10.0, 6.0, 1.0
+_LINE_SHARE, _LINE_SHARE_EMPTY, _EMPTY_HU = 0.6, 0.28, -992.0
+#: What hangs on it further in: at most so many times as much, and mL more. Emphysema that a bulla reaches has more.
+_DEEPER, _DEEPER_ML = 2.0, 60.0
 #: Smoothing and half the least thickness of what is followed inwards, mm.
 _SMOOTH_MM, _BALL_MM = 1.0, 2.2
 
@@ -71,7 +73,10 @@ def find_air(volume: Volume, grid: CoarseGrid, half: HalfChest, candidates: Mask
     empty = opened(empty, grid.spacing_mm, _BALL_MM)
     labels, _ = ndimage.label(empty | on_wall)
     numbers = np.unique(labels[on_wall])
-    return CoarseAir(layer=layer, mask=np.isin(labels, numbers[numbers > 0]))
+    mask = np.isin(labels, numbers[numbers > 0])
+    if grid.ml(mask) > _DEEPER * layer.volume_ml + _DEEPER_ML:
+        return None
+    return CoarseAir(layer=layer, mask=mask)
 
 
 def _layer(volume: Volume, grid: CoarseGrid, half: HalfChest, limit: float) -> Layer | None:
