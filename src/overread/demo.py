@@ -19,7 +19,7 @@ from overread.dicom.samples import download as download_samples
 from overread.dicom.samples import shipped
 from overread.dicom.send import send_files
 from overread.domain import catalogue
-from overread.domain.analysis import AnalysisStatus
+from overread.domain.analysis import AnalysisStatus, strongest_of_each_type
 from overread.domain.errors import NothingToAnalyse, OverreadError
 from overread.domain.texts import DISCLAIMER, NO_FINDING
 from overread.services.unpack import Member, unpack
@@ -95,7 +95,7 @@ def _demonstrate(overread: bootstrap.Overread, console: Console, studies: Path |
 
 def _samples(settings: Settings, progress: Progress, download: bool) -> list[Path]:
     folder = settings.state_dir / "samples"
-    task = progress.add_task("Making phantom radiographs", total=None)
+    task = progress.add_task("Making phantoms", total=None)
 
     def made(done: int, total: int) -> None:
         progress.update(task, completed=done, total=total)
@@ -183,8 +183,9 @@ def _findings(row: AnalysisRow) -> str:
         return f"{row.status.value}: {row.error_message or row.error_code or ''}"
     if row.outcome.findings:
         return ", ".join(
-            f"{catalogue.entry(f.finding_type).name} {f.confidence:.2f}{' (exploratory)' if f.exploratory else ''}"
-            for f in row.outcome.findings
+            f"{f'{count} × ' if count > 1 else ''}{catalogue.entry(f.finding_type).name} {f.confidence:.2f}"
+            f"{' (exploratory)' if f.exploratory else ''}"
+            for f, count in strongest_of_each_type(row.outcome.findings)
         )
     if row.outcome.assessed:
         return NO_FINDING

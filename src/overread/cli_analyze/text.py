@@ -39,8 +39,17 @@ def _summary(result: AnalysisResult) -> str:
     if result.status is AnalysisStatus.FAILED:
         return f"[red]failed[/]: {escape(result.error_message or '')}"
     if result.findings:
-        return ", ".join(f"{f.name} {_confidence(f)}{'*' if f.exploratory else ''}" for f in result.findings)
+        found: dict[str, list[Finding]] = {}
+        for finding in result.findings:
+            found.setdefault(finding.name, []).append(finding)
+        return ", ".join(_counted(max(group, key=lambda f: f.confidence_score), len(group)) for group in found.values())
     return NO_FINDING if result.assessed else f"Not assessed: {escape(_why_not(result))}"
+
+
+def _counted(finding: Finding, count: int) -> str:
+    """ "3 x Lung nodule 0.81*": the surest of its kind."""
+    times = f"{count} x " if count > 1 else ""
+    return f"{times}{finding.name} {_confidence(finding)}{'*' if finding.exploratory else ''}"
 
 
 def _detail(result: AnalysisResult) -> Iterator[RenderableType]:

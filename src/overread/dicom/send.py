@@ -9,16 +9,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import build_context
 
 from overread.dicom.read import index
+from overread.dicom.scan import DEFLATED, scan
 from overread.domain.errors import OverreadError, SetupError
 from overread.domain.study import InstanceRecord
 
 #: Files negotiated and sent over one association; at most 128 presentation contexts fit into one.
 _BATCH = 100
 _SUCCESS = 0x0000
+#: MediaStorageSOPClassUID, MediaStorageSOPInstanceUID, TransferSyntaxUID: what a C-STORE is made from.
+_MEDIA_STORAGE = frozenset({0x00020002, 0x00020003, 0x00020010})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +38,9 @@ class Sent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Readable:
+class Readable:
+    """A file that is DICOM, with what the index knows of it."""
+
     name: str
     data: bytes
     record: InstanceRecord
@@ -45,10 +54,10 @@ def send_files(
     Raises `SetupError` if no association can be had.
     """
     for batch in _batches(files, _BATCH):
-        readable: list[_Readable] = []
+        readable: list[Readable] = []
         for name, data in batch:
             try:
-                readable.append(_Readable(name=name, data=data, record=index(data, name=name)))
+                readable.append(Readable(name=name, data=data, record=index(data, name=name)))
             except OverreadError as error:
                 yield name, data, Sent(accepted=False, reason=f"{error.code}: {error}")
         if readable:
@@ -62,7 +71,7 @@ def _batches(files: Iterable[tuple[str, bytes]], size: int) -> Iterator[list[tup
 
 
 def _send(
-    files: list[_Readable], host: str, port: int, called_ae: str, calling_ae: str
+    files: list[Readable], host: str, port: int, called_ae: str, calling_ae: str
 ) -> Iterator[tuple[str, bytes, Sent]]:
     _config.STORE_SEND_CHUNKED_DATASET = True  # a path is sent as it lies on disk, never decoded
     entity = AE(ae_title=calling_ae)
@@ -80,7 +89,7 @@ def _send(
         with tempfile.TemporaryDirectory(prefix="overread-send-") as folder:
             path = Path(folder) / "object.dcm"
             for number, file in enumerate(files, start=1):
-                path.write_bytes(file.data)
+                path.write_bytes(with_meta(file))
                 try:
                     answer = association.send_c_store(path, msg_id=number)
                 except (
@@ -100,6 +109,25 @@ def _send(
                     yield file.name, file.data, Sent(accepted=False, reason=f"0x{status:04X} {comment}".strip())
     finally:
         association.release()
+
+
+def with_meta(file: Readable) -> bytes:
+    """The file, with File Meta Information (PS3.10 7.1) that names its instance: published files often lack that.
+
+    The data set stays as it is, so that a missing SOPInstanceUID (0008,0018) stays missing in it.
+    """
+    scanned = scan(file.data, file.name)
+    named = {tag for tag, (_vr, start, end) in scanned.meta.items() if end > start}
+    if named >= _MEDIA_STORAGE or scanned.transfer_syntax_uid in DEFLATED:
+        return file.data
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UID(file.record.sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(file.record.sop_instance_uid)
+    meta.TransferSyntaxUID = UID(file.record.transfer_syntax_uid)
+    written = DicomBytesIO()
+    written.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(written, meta)
+    return written.getvalue() + bytes(file.data[scanned.start :])
 
 
 def _no_delay(event: evt.Event) -> None:

@@ -5,7 +5,7 @@ The wire's `AnalysisResult` (specification, "TypeScript interfaces") is made fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
@@ -145,3 +145,14 @@ class InstanceProblem:
     instance: str
     code: str
     message: str
+
+
+def strongest_of_each_type(findings: Iterable[Finding]) -> list[tuple[Finding, int]]:
+    """Of each finding type the one with the highest confidence, and how many there are; in the order of the findings.
+
+    For a line of text: a chest CT may have a dozen nodules.
+    """
+    found: dict[tuple[str, bool], list[Finding]] = {}
+    for finding in findings:
+        found.setdefault((finding.finding_type, finding.exploratory), []).append(finding)
+    return [(max(group, key=lambda f: f.confidence), len(group)) for group in found.values()]

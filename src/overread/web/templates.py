@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from overread.domain.analysis import strongest_of_each_type
 from overread.domain.texts import DISCLAIMER, NO_FINDING
 from overread.http.auth import FORM_TOKEN_FIELD
 from overread.http.replies import PRIVATE, etag_of, is_known, not_modified
@@ -80,6 +81,7 @@ def _environment() -> Environment:
         complement=words.complement,
         of_100=words.of_100,
         by_weight=words.by_weight,
+        of_each_type=strongest_of_each_type,
         finding_name=words.finding_name,
         duration=words.duration,
         moment=words.moment,
