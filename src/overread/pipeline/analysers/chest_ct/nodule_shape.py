@@ -138,10 +138,14 @@ def _body_in(crop: Crop, radius: float, seed: Seed, air: float) -> Body | None:
         return None
     edge_hu = 0.5 * (core_hu + lung_hu)
     bright = crop.lung & (soft > edge_hu)
-    inner = _opened(bright, start, crop.lung, step)
+    # distance to what is no lung, mm; without any in the crop nothing is near it
+    wall = np.full(crop.lung.shape, np.inf, np.float32)
+    if not crop.lung.all():
+        wall = ndimage.distance_transform_edt(crop.lung).astype(np.float32) * np.float32(step)
+    inner = _opened(bright, start, wall, step)
     if core_hu < _GLASS_HU:
         # a vessel beside ground glass is brighter than it
-        apart = _opened(bright & ~_vessels(soft, core_hu, lung_hu, squared, 1.2 * radius), start, crop.lung, step)
+        apart = _opened(bright & ~_vessels(soft, core_hu, lung_hu, squared, 1.2 * radius), start, wall, step)
         if apart is not None and (inner is None or _rounder(apart, inner)):
             inner = apart
     if inner is None:
@@ -151,22 +155,24 @@ def _body_in(crop: Crop, radius: float, seed: Seed, air: float) -> Body | None:
     inside_hu = float(np.median(soft[deep])) if deep.any() else core_hu
     if abs(inside_hu - core_hu) > 0.1 * (core_hu - lung_hu) and inside_hu - lung_hu > LEAST_CONTRAST:
         core_hu = inside_hu
-        again = _opened(crop.lung & (soft > 0.5 * (core_hu + lung_hu)), inner.mask, crop.lung, step)
+        again = _opened(crop.lung & (soft > 0.5 * (core_hu + lung_hu)), inner.mask, wall, step)
         if again is None:
             return None
         inner = again
-    inner, edge_hu = _with_glass(crop, soft, inner, lung_hu, core_hu)
+    inner, edge_hu = _with_glass(crop, soft, wall, inner, lung_hu, core_hu)
     return _described(crop, inner, lung_hu, core_hu, edge_hu, seed)
 
 
-def _with_glass(crop: Crop, soft: Array, inner: _Opened, lung_hu: float, core_hu: float) -> tuple[_Opened, float]:
+def _with_glass(
+    crop: Crop, soft: Array, wall: Array, inner: _Opened, lung_hu: float, core_hu: float
+) -> tuple[_Opened, float]:
     """``inner`` with the ground glass around it, if there is any; and the Hounsfield units of the outline."""
     step, edge_hu = crop.step_mm, 0.5 * (core_hu + lung_hu)
     halo = _halo(soft, crop.lung, inner, lung_hu, step)
     if halo is None or halo - lung_hu >= 0.6 * (core_hu - lung_hu):
         return inner, edge_hu
     low = 0.5 * (halo + lung_hu)
-    outer = _opened(crop.lung & (soft > low), inner.mask, crop.lung, step)
+    outer = _opened(crop.lung & (soft > low), inner.mask, wall, step)
     if outer is None or np.count_nonzero(outer.mask) <= 1.3 * np.count_nonzero(inner.mask):
         return inner, edge_hu
     # the ring lies in the blur of core and outline: look again well within the glass
@@ -175,7 +181,7 @@ def _with_glass(crop: Crop, soft: Array, inner: _Opened, lung_hu: float, core_hu
     glass = outer.mask & (depth > 1.0) & (depth <= 3.0) & (away > 1.0)
     if np.count_nonzero(glass) >= 20:
         low = 0.5 * (float(np.median(soft[glass])) + lung_hu)
-        again = _opened(crop.lung & (soft > low), inner.mask, crop.lung, step)
+        again = _opened(crop.lung & (soft > low), inner.mask, wall, step)
         if again is not None and np.count_nonzero(again.mask) > 1.3 * np.count_nonzero(inner.mask):
             return again, low
         return inner, edge_hu
@@ -205,7 +211,7 @@ class _Opened:
     ball: float
 
 
-def _opened(bright: Mask, start: Mask, lung: Mask, step: float) -> _Opened | None:
+def _opened(bright: Mask, start: Mask, wall: Array, step: float) -> _Opened | None:
     """What of ``bright`` belongs to the largest ball that has its middle in ``start``."""
     labels, count = ndimage.label(bright)
     if not count:
@@ -218,8 +224,6 @@ def _opened(bright: Mask, start: Mask, lung: Mask, step: float) -> _Opened | Non
         return None
     bright = labels == labels[at]
     mask = bright
-    # without a border of the lung in the crop nothing is near it
-    wall = ndimage.distance_transform_edt(lung) * step if not lung.all() else np.full(lung.shape, np.inf)
     for opening, growth in (_GENTLE, _FIRM):
         cores, _ = ndimage.label(depth > opening * ball)
         far = ndimage.distance_transform_edt(cores != cores[at]) * step
