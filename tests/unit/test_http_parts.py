@@ -277,13 +277,13 @@ def test_other_words() -> None:
 
 
 def test_filters_of_an_old_or_odd_address() -> None:
-    odd = parse_filters("stat", "PET", "gone", "  doe ", "0")
+    odd = parse_filters("stat", "PET", "gone", "  doe ", page="0")
     assert (odd.priority, odd.modality, odd.status, odd.text, odd.page, odd.any) == (None, None, None, "doe", 1, True)
     assert odd.query() == "?q=doe"
-    full = parse_filters("critical", "X-ray", "failed", "a&b", "3")
+    full = parse_filters("critical", "X-ray", "failed", "a&b", page="3")
     assert full.query() == "?priority=critical&modality=X-ray&status=failed&q=a%26b&page=3"
     assert full.query(1) == "?priority=critical&modality=X-ray&status=failed&q=a%26b"
-    assert parse_filters("", "", "", "", "²").page == 1
+    assert parse_filters("", "", "", "", page="²").page == 1
     assert not parse_filters("", "", "", "", "").any
 
 
