@@ -29,7 +29,7 @@ def measure(data: Path | None, *, rounds: int = 1000) -> tuple[list[Record], str
     if folder is None or not folder.is_dir():
         report = json.loads((TRAINING / "report.json").read_text())
         return from_report(report), (
-            f"From `training/chest_xray/report.json`: {FOLDER} is not on this machine, so nothing was run again."
+            f"From `training/chest_xray/report.json`: the model was not run again on {FOLDER}."
         )
     with tempfile.TemporaryDirectory() as temporary:
         names = Path(temporary) / "patients.txt"
