@@ -175,9 +175,7 @@ def test_one_phantom_from_voxels_to_figures_and_from_the_cache(tmp_path: Path, m
 def test_xray_from_the_report_of_training_when_the_data_are_elsewhere() -> None:
     figures, how = xray.measure(None)
     found = {r.key: r for r in figures}
-    assert "was not run again" in how and found["chest_xray.pneumothorax.auc"].value == pytest.approx(
-        0.753, abs=1e-3
-    )
+    assert "was not run again" in how and found["chest_xray.pneumothorax.auc"].value == pytest.approx(0.753, abs=1e-3)
     assert "chest_xray.emphysema.auc" not in found
 
 
