@@ -172,6 +172,23 @@ def test_without_an_analyser_nothing_is_decoded():
     assert (outcome.modality, outcome.body_part) == (Modality.CT, "HEAD")
 
 
+def test_two_analysers_read_one_series():
+    outcome = run([series(stacked())], Analyser(0, "one"), Analyser(7, "other kind"), Analyser(0, "two"))
+    assert [str(m) for m in outcome.models] == ["one 1.0.0", "two 1.0.0"]
+    assert len(outcome.findings) == 2
+    assert not [n for n in outcome.not_assessed if n.name == "Series"], "who refused is not asked"
+
+
+def test_what_was_only_measured_says_so():
+    class Measures(Analyser):
+        def read(self, volume: Volume, header: ImageHeader, context: ReadingContext) -> VolumeReading:
+            reading = super().read(volume, header, context)
+            return VolumeReading(measurements=reading.measurements)
+
+    outcome = run([series(stacked())], Measures())
+    assert outcome.triage.reason == "Routine: not assessed, measured only: nothing was looked for"
+
+
 def test_two_analysers_read_two_series():
     outcome = run([series(stacked(40, 5), 1, 40), series(stacked(20), 2)], Analyser(0, "one"), Analyser(5, "two"))
     assert [str(m) for m in outcome.models] == ["two 1.0.0", "one 1.0.0"]

@@ -116,7 +116,7 @@ def analyse(
         table=triage_table,
         bar=bar,
         before=first,
-        nothing_assessed=None if assessed else _why_nothing(not_assessed),
+        nothing_assessed=None if assessed else _why_nothing(not_assessed, measured=bool(volumes.measurements)),
     )
     modality, body_part = _kind(images, study, volumes if series else None)
     return AnalysisOutcome(
@@ -249,7 +249,9 @@ def _is_chest(known: Recognition) -> bool:
     return known.modality is chest_xray.MODALITY and (known.body_part or "").upper() == chest_xray.BODY_PART
 
 
-def _why_nothing(not_assessed: Sequence[NotAssessed]) -> str:
+def _why_nothing(not_assessed: Sequence[NotAssessed], *, measured: bool) -> str:
+    if measured:
+        return "measured only: nothing was looked for"
     return next((item.reason for item in not_assessed), "there is no image in the study")
 
 

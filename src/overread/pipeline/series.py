@@ -1,7 +1,7 @@
 """Read cross-sectional series as volumes: find an analyser for each, and say why the others were not read.
 
-Series are tried with the thinnest slices first. An analyser reads one series of a study: the other reconstructions of
-the same scan would give the same findings again.
+Series are tried with the thinnest slices first, and each is shown to every analyser. An analyser reads one series of a
+study: the other reconstructions of the same scan would give the same findings again.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def read_all(
             result.not_assessed.append(NotAssessed(finding_type="", name="Series", reason=reason))
             continue
         done = _read(one, waiting, context, result, on_volume)
-        if done is not None:
-            waiting.remove(done)
+        if done:
+            waiting = [a for a in waiting if a not in done]
             read = one
     result.body_part = result.body_part or next((s.header.body_part for s in series if s.header.body_part), None)
     return result
@@ -82,8 +82,8 @@ def _read(
     context: ReadingContext,
     result: SeriesResult,
     on_volume: Callable[[VolumeRead], None] | None,
-) -> VolumeAnalyser | None:
-    """The analyser that read the series; None if it could not be read, and `result` then says why."""
+) -> list[VolumeAnalyser]:
+    """The analysers that read the series; if there is none, `result` says why."""
     stacked = series.load()
     result.problems.extend(stacked.unusable)
     if not stacked.volumes:
@@ -93,10 +93,11 @@ def _read(
             result.problems.append(InstanceProblem(instance=series.name, code=first.code, message=str(first)))
             reason += f": {first}"
         result.not_assessed.append(NotAssessed(finding_type="", name="Series", reason=reason))
-        return None
+        return []
     volume = stacked.volumes[0]
     result.qualities.append(quality.assess_volume(volume))
     refused: list[str] = []
+    done: list[VolumeAnalyser] = []
     for analyser in analysers:
         try:
             reading = analyser.read(volume, series.header, context)
@@ -115,12 +116,14 @@ def _read(
         _keep(result, reading, analyser.identity)
         if on_volume is not None:
             on_volume(VolumeRead(volume=volume, analyser=analyser.identity, reading=reading))
-        return analyser
+        done.append(analyser)
+    if done:  # that a chest is no head, says the analyser of heads, and nobody needs to hear it
+        return done
     result.not_assessed.extend(
         NotAssessed(finding_type="", name="Series", reason=f"{series.name}: {reason}")
         for reason in dict.fromkeys(refused)
     )
-    return None
+    return []
 
 
 def _keep(result: SeriesResult, reading: VolumeReading, identity: ModelIdentity) -> None:
