@@ -29,6 +29,7 @@ from overread.domain.segment import Segment
 from overread.domain.study import InstanceRecord
 from overread.domain.volume import Volume
 from overread.pipeline.analysers.contract import VolumeAnalyser, VolumeReading
+from overread.services.study_inputs import header_of
 
 _FILES_AT_MOST = 100_000
 
@@ -89,7 +90,7 @@ def find(folder: Path, modality: Modality | None) -> tuple[list[Series], int]:
                 uid=uid,
                 folder=first.parent.relative_to(folder).as_posix(),
                 files=tuple(path for path, _ in members),
-                header=_header(record),
+                header=header_of(record),
                 patient=record.patient_id,
                 sex=record.patient_sex,
                 truth=tuple(outlines.get(uid, ())),
@@ -168,20 +169,6 @@ def _score_one(scores: Scores, dataset: Dataset, row: Row, series: Series, analy
         return
     truth = [part for path in series.truth for part in read_segmentation(path.read_bytes(), name=path.name).parts]
     scores.overlaps[row.image] = overlaps(truth, reading, volume)
-
-
-def _header(record: InstanceRecord) -> ImageHeader:
-    return ImageHeader(
-        sop_instance_uid=record.sop_instance_uid,
-        series_instance_uid=record.series_instance_uid,
-        sop_class_uid=record.sop_class_uid,
-        modality=record.modality,
-        body_part=record.body_part,
-        view_position=record.view_position,
-        series_description=record.series_description or None,
-        instance_number=record.instance_number,
-        number_of_frames=record.number_of_frames,
-    )
 
 
 def overlaps(truth: list[Segment], reading: VolumeReading, volume: Volume) -> dict[str, Overlap]:
