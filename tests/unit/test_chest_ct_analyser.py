@@ -183,9 +183,16 @@ def region(first: int, last: int) -> Region:
     return Region(box=(side, side, side), mask=np.ones((last - first,) * 3, np.bool_))
 
 
-def dense(first: int, last: int) -> Consolidation:
-    cube = region(first, last)
-    return Consolidation(side="left", volume_ml=20.0, mean_hu=-40.0, slice_index=first, region=cube, score=0.7)
+def dense(first: int, last: int, compactness: float = 0.9) -> Consolidation:
+    return Consolidation(
+        side="left",
+        volume_ml=20.0,
+        mean_hu=-40.0,
+        slice_index=first,
+        region=region(first, last),
+        score=0.7,
+        compactness=compactness,
+    )
 
 
 def nodule(first: int, last: int, longest_mm: float = 12.0) -> Nodule:
@@ -212,6 +219,14 @@ def test_a_dense_ball_is_a_nodule_once_and_a_round_part_of_a_consolidation_is_no
     nodules, regions = told_apart((ball, nodule(25, 30), beside), (dense(2, 11), large))
     assert nodules == (ball, beside)
     assert regions == (large,)
+
+
+def test_what_is_as_long_as_a_mass_is_one_only_if_it_is_compact() -> None:
+    mass, lump, ragged = nodule(2, 40, longest_mm=60.0), dense(2, 42), dense(2, 42, compactness=0.5)
+    assert told_apart((mass,), (lump,)) == ((mass,), ())
+    assert told_apart((mass,), (ragged,)) == ((), (ragged,))
+    small = nodule(2, 40, longest_mm=25.0)  # a nodule on the pleura is flat
+    assert told_apart((small,), (ragged,)) == ((small,), ())
 
 
 def test_a_long_nodule_is_a_mass_and_says_how_it_looks() -> None:

@@ -8,7 +8,7 @@ from tests.unit.ct_pleura_cases import LEFT, RIGHT, airy, anatomy, before, healt
 
 from overread.domain.volume import Volume
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
-from overread.pipeline.analysers.chest_ct.consolidation import HighAttenuation, find
+from overread.pipeline.analysers.chest_ct.consolidation import HighAttenuation, compactness, find
 
 _SIDES = ((Tissue.RIGHT_LUNG, RIGHT), (Tissue.LEFT_LUNG, LEFT))
 
@@ -87,6 +87,21 @@ def test_a_hazy_cube_is_ground_glass_and_no_consolidation() -> None:
 def test_of_haze_with_a_dense_inside_only_the_inside_is_consolidation() -> None:
     (region,) = _lung(-520.0, 20, core_hu=0.0).regions
     assert region.volume_ml == pytest.approx(20**3 / 1000, rel=0.25)
+
+
+def test_balls_are_compact_even_hollow_and_ragged_things_are_not() -> None:
+    z, y, x = np.mgrid[-24:25, -24:25, -24:25]
+    far = np.sqrt(z**2 + y**2 + x**2)
+    ball = far <= 20
+    assert compactness(ball, (1.0, 1.0, 1.0)) > 0.95
+    assert compactness(ball & (far > 8), (1.0, 1.0, 1.0)) > 0.95
+    assert compactness(ball & (x % 12 > 2), (1.0, 1.0, 1.0)) < 0.2
+
+
+def test_consolidation_is_less_compact_than_masses() -> None:
+    regions = find(anatomy(airy())).regions
+    assert regions
+    assert all(region.compactness < 0.82 for region in regions)
 
 
 def test_vessels_are_neither() -> None:

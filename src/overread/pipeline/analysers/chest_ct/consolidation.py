@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from overread.domain.segment import Mask
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
-from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, coarsen, opened, within
+from overread.pipeline.analysers.chest_ct.grid import COARSE_MM, CoarseGrid, coarsen, opened, tuple_of, within
 from overread.pipeline.analysers.chest_ct.pleura_region import Region, region_of
 
 #: Opacity, HU of blocks: what is denser than lung. Consolidated blocks; contrast medium in vessels lies above.
@@ -48,6 +48,8 @@ class Consolidation:
     region: Region
     #: 0 to 1, no probability: grows with volume up to 40 mL.
     score: float
+    #: 0 to 1, near 1 for a lump, less for what is ragged: `compactness`.
+    compactness: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,9 +136,20 @@ def _regions(
                 slice_index=region.largest_slice,
                 region=region,
                 score=float(min(1.0, ml / _CERTAIN_ML)) ** 0.5,
+                compactness=compactness(region.mask, anatomy.volume.spacing_mm),
             )
         )
     return out
+
+
+def compactness(mask: Mask, spacing_mm: tuple[float, float, float]) -> float:
+    """Share of a mask, in which closed holes count, that balls of half the radius of a ball of its volume cover."""
+    every = tuple(max(1, round(COARSE_MM / step)) for step in spacing_mm)
+    steps = tuple_of(step * n for step, n in zip(spacing_mm, every, strict=True))
+    filled = np.pad(ndimage.binary_fill_holes(mask[tuple(slice(None, None, n) for n in every)]), 1)
+    size = int(np.count_nonzero(filled))
+    radius = (3 * size * float(np.prod(steps)) / (4 * np.pi)) ** (1 / 3)
+    return np.count_nonzero(opened(filled, steps, radius / 2)) / max(size, 1)
 
 
 def _drawn(
