@@ -14,7 +14,8 @@ from overread.domain.volume import Volume
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy
 from overread.pipeline.analysers.chest_ct.nodule_measure import NoduleDensity
 from overread.pipeline.analysers.chest_ct.nodule_seeds import find_seeds
-from overread.pipeline.analysers.chest_ct.nodules import Nodule, find_nodules
+from overread.pipeline.analysers.chest_ct.nodule_shape import depth_of, distance_to
+from overread.pipeline.analysers.chest_ct.nodules import LEAST_MM, Nodule, bodies, find_nodules
 from overread.pipeline.analysers.chest_ct.tissue import Tissue
 
 LUNG, SOLID, GLASS = -860.0, 30.0, -600.0
@@ -288,3 +289,50 @@ def test_a_ball_is_round_at_its_own_size_and_a_vessel_is_not() -> None:
         if _from_line([np.float32(i * d) for i, d in zip(s.index, anatomy.volume.spacing_mm, strict=True)], rod) < 1
     ]
     assert all(s.roundness < 0.7 for s in on_vessel if 16 < s.index[1] * anatomy.volume.spacing_mm[1] < 64)
+
+
+def test_a_part_solid_nodule_on_a_vessel_as_thick_as_its_core_is_found() -> None:
+    nodule = Ball((30.0, 40.0, 40.0), 9.0, GLASS, 4.0)
+    vessel = Rod((12.0, 20.0, 46.0), (48.0, 66.0, 44.0), 2.0)
+    scene = Scene(size=(60.0, 70.0, 80.0), balls=(nodule,), rods=(vessel,))
+    found = [n for n in find_nodules(scene.anatomy()) if np.linalg.norm(np.subtract(n.centre_mm, scene.mm(nodule))) < 3]
+    assert len(found) == 1
+    assert found[0].density is not NoduleDensity.SOLID
+    assert found[0].longest_mm == pytest.approx(nodule.diameter, abs=2.0)
+
+
+def test_nothing_shorter_than_fleischner_measures_is_reported() -> None:
+    small, large = Ball((20.0, 25.0, 25.0), 3.6), Ball((40.0, 50.0, 50.0), 6.0)
+    scene = Scene(balls=(small, large), noise=8.0)
+    anatomy = scene.anatomy()
+    (only,) = find_nodules(anatomy)
+    assert np.linalg.norm(np.subtract(only.centre_mm, scene.mm(large))) < 1.5
+    assert only.longest_mm >= LEAST_MM == 4.0
+    assert any(
+        np.linalg.norm(np.subtract(anatomy.volume.to_mm(body.centre), scene.mm(small))) < 1.5
+        for body in bodies(anatomy, Tissue.LEFT_LUNG)
+    )
+
+
+def test_both_lungs_at_once_give_what_each_gives_alone(anatomy: ChestAnatomy) -> None:
+    right = anatomy.labels.copy()
+    half = right[:, :, :60]
+    half[half == Tissue.LEFT_LUNG] = Tissue.RIGHT_LUNG
+    both = find_nodules(ChestAnatomy(volume=anatomy.volume, labels=right))
+    assert {n.lung for n in both} == {Tissue.RIGHT_LUNG, Tissue.LEFT_LUNG}
+    alone: set[tuple[float, float, float]] = set()
+    for lung in (Tissue.RIGHT_LUNG, Tissue.LEFT_LUNG):
+        labels = np.where(right == lung, right, np.uint8(Tissue.BODY))
+        alone |= {n.centre_mm for n in find_nodules(ChestAnatomy(volume=anatomy.volume, labels=labels))}
+    assert {n.centre_mm for n in both} == alone
+
+
+def test_distances_near_a_mask_are_those_of_the_whole() -> None:
+    mask = np.random.default_rng(3).random((14, 16, 18)) > 0.995
+    mask[6:9, 7:10, 8:12] = True
+    whole = ndimage.distance_transform_edt(~mask)
+    near = distance_to(mask, 3.2)
+    assert np.allclose(near[whole <= 3.2], whole[whole <= 3.2])
+    assert np.isinf(near[whole > 3.2]).all()
+    assert np.allclose(depth_of(~mask), ndimage.distance_transform_edt(np.pad(~mask, 1))[1:-1, 1:-1, 1:-1])
+    assert np.isinf(distance_to(np.zeros_like(mask), 2.0)).all()

@@ -26,7 +26,7 @@ FINE_DIAMETERS = (4.0, 5.7, 8.0)
 COARSE_DIAMETERS = (11.0, 15.5, 22.0, 31.0, 44.0)
 #: Ground glass is looked for among values that end at this contrast to the lung, HU.
 FAINT_DIAMETERS = (5.7, 8.0, 11.0, 15.5, 22.0)
-_FAINT = 230.0
+FAINT_HU = 230.0
 #: Least answer of the normalised Laplacian, HU (a ball answers with 0.93 of its contrast), and least ratio of the
 #: smallest to the largest curvature.
 LEAST_ANSWER, LEAST_ROUNDNESS = 70.0, 0.25
@@ -107,7 +107,7 @@ def find_seeds(hu: Hounsfield, lung: Mask, spacing: Spacing) -> list[Seed]:
         (fine, fine_mm, FINE_DIAMETERS),
         (coarse, coarse_mm, COARSE_DIAMETERS),
         # ground glass beside a vessel: there the vessel is no brighter than the glass
-        (np.minimum(coarse, np.float32(air + _FAINT)), coarse_mm, FAINT_DIAMETERS),
+        (np.minimum(coarse, np.float32(air + FAINT_HU)), coarse_mm, FAINT_DIAMETERS),
     ):
         for diameter in diameters:
             found.append(_blobs(grid, grid != np.float32(air), (grid_mm[0], grid_mm[1], grid_mm[2]), diameter))

@@ -6,7 +6,7 @@ inside (Kostis, IEEE Trans Med Imaging 2003;22:1259); the pleura is the border o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from overread.domain.segment import Mask
 from overread.domain.volume import Hounsfield
-from overread.pipeline.analysers.chest_ct.nodule_seeds import Array, Seed, Spacing
+from overread.pipeline.analysers.chest_ct.nodule_seeds import Array, Seed, Spacing, box_of
 
 #: Least contrast to the lung, HU, and radius of the largest ball inside, mm.
 LEAST_CONTRAST, LEAST_BALL_MM = 70.0, 1.1
@@ -27,6 +27,8 @@ _CORNER = (0.8, 0.35)
 _HALO = 90.0
 #: Below this the middle is ground glass, HU.
 _GLASS_HU = -350.0
+#: How deep under the outline the blur of a solid body reaches, mm.
+_BLUR_MM = 0.9
 #: From this on a voxel is solid, HU.
 SOLID_HU = -300.0
 
@@ -75,6 +77,8 @@ class Body:
     vessel: float
     opposed: float
     seed: Seed
+    #: Share of the inside that is ground glass.
+    glass: float = 0.0
 
     @property
     def diameter_mm(self) -> float:
@@ -101,19 +105,53 @@ def cut(hu: Hounsfield, lung: Mask, spacing: Spacing, index: NDArray[np.float64]
     return Crop(hu=grid, lung=inside >= 0.5, origin=origin, step_mm=step, spacing=spacing)
 
 
-def body_of(hu: Hounsfield, lung: Mask, spacing: Spacing, seed: Seed, air: float) -> Body | None:
+def distance_to(mask: Mask, reach: float) -> Array:
+    """Distance of each cell to ``mask``, in cells, where that is at most ``reach``; infinity further away.
+
+    Only the box around the mask is transformed, which is what makes many small bodies cheap.
+    """
+    away = np.full(mask.shape, np.inf, np.float32)
+    box = box_of(mask, int(np.ceil(reach)))
+    if box is not None:
+        away[box] = ndimage.distance_transform_edt(~mask[box])
+        away[away > reach] = np.inf
+    return away
+
+
+def depth_of(mask: Mask) -> Array:
+    """Distance of each cell of ``mask`` to what is not in it, the outside of the array too, in cells; 0 elsewhere."""
+    depth = np.zeros(mask.shape, np.float32)
+    box = box_of(mask)
+    if box is not None:
+        depth[box] = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1, 1:-1]
+    return depth
+
+
+def body_of(
+    hu: Hounsfield, lung: Mask, spacing: Spacing, seed: Seed, air: float, ceiling: float = np.inf
+) -> Body | None:
     """The body around ``seed``; None if there is none, or one that is larger than its cube.
 
-    ``air`` is the median of the whole lung, Hounsfield units.
+    ``air`` is the median of the whole lung, Hounsfield units. What is brighter than ``ceiling`` counts as no brighter:
+    a vessel and a solid core then do not stand out of the ground glass around them.
     """
     radius = seed.diameter_mm / 2
     for grow in (1.0, 1.7):
         step = float(np.clip(grow * radius / 6, 0.6, 1.6))
         crop = cut(hu, lung, spacing, np.asarray(seed.index), 1.4 * grow * radius + 5.0, step)
-        found = _body_in(crop, radius, seed, air)
+        found = _body_in(replace(crop, hu=np.minimum(crop.hu, np.float32(ceiling))), radius, seed, air)
         if found is None or not _at_border(found.mask):
-            return found
+            return found and replace(found, crop=crop, glass=_glass(crop, found.mask))
     return None
+
+
+def _glass(crop: Crop, mask: Mask) -> float:
+    """Share of the inside of ``mask`` that is ground glass: what blur makes of a vessel lies at its border only."""
+    inside = depth_of(mask) * crop.step_mm > _BLUR_MM
+    if not inside.any():
+        return 0.0
+    soft = ndimage.gaussian_filter(crop.hu, 0.4 / crop.step_mm)[inside]
+    return float(np.count_nonzero(soft < _GLASS_HU) / soft.size)
 
 
 def _at_border(mask: Mask) -> bool:
@@ -176,8 +214,8 @@ def _with_glass(
     if outer is None or np.count_nonzero(outer.mask) <= 1.3 * np.count_nonzero(inner.mask):
         return inner, edge_hu
     # the ring lies in the blur of core and outline: look again well within the glass
-    depth = (ndimage.distance_transform_edt(outer.mask) - 0.5) * step
-    away = (ndimage.distance_transform_edt(~inner.mask) - 0.5) * step
+    depth = (depth_of(outer.mask) - 0.5) * step
+    away = (distance_to(inner.mask, 1.0 / step + 1.0) - 0.5) * step
     glass = outer.mask & (depth > 1.0) & (depth <= 3.0) & (away > 1.0)
     if np.count_nonzero(glass) >= 20:
         low = 0.5 * (float(np.median(soft[glass])) + lung_hu)
@@ -216,7 +254,11 @@ def _opened(bright: Mask, start: Mask, wall: Array, step: float) -> _Opened | No
     labels, count = ndimage.label(bright)
     if not count:
         return None
-    depth = ndimage.distance_transform_edt(np.pad(bright, 1))[1:-1, 1:-1, 1:-1].astype(np.float32) * np.float32(step)
+    # pieces that the start does not reach change no distance within the others
+    reached = np.zeros(count + 1, dtype=np.bool_)
+    reached[labels[start]] = True
+    reached[0] = False
+    depth = depth_of(reached[labels]) * np.float32(step)
     inside = np.where(start, depth, 0)
     at = np.unravel_index(int(np.argmax(inside)), inside.shape)
     ball = float(depth[at])
@@ -226,7 +268,7 @@ def _opened(bright: Mask, start: Mask, wall: Array, step: float) -> _Opened | No
     mask = bright
     for opening, growth in (_GENTLE, _FIRM):
         cores, _ = ndimage.label(depth > opening * ball)
-        far = ndimage.distance_transform_edt(cores != cores[at]) * step
+        far = distance_to(cores == cores[at], (opening + _CORNER[1]) * ball / step) * step
         # a ball rounds off the corner at the pleura
         corner = (wall <= _CORNER[0] * ball) & (far <= (opening + _CORNER[1]) * ball)
         mask = bright & ((far <= (opening + growth) * ball) | corner)
@@ -241,7 +283,7 @@ def _halo(soft: Array, lung: Mask, inner: _Opened, lung_hu: float, step: float) 
 
     Looked for outside of the blur of the core's edge, and in a thin ring, where it must be clearer, within it.
     """
-    out = (ndimage.distance_transform_edt(~inner.mask) - 0.5) * step
+    out = (distance_to(inner.mask, 3.0 / step + 1.0) - 0.5) * step
     free = lung & ~inner.bright
     for low, high, least in ((1.5, 2.8, _HALO), (0.9, 1.8, 1.9 * _HALO)):
         ring = free & (out > low) & (out <= high + 0.3 * step)
@@ -261,8 +303,8 @@ def _described(crop: Crop, found: _Opened, lung_hu: float, core_hu: float, edge_
     spread = np.cov(cells.T.astype(np.float64)) + np.eye(3) / 12
     axes = np.sqrt(5 * np.maximum(np.linalg.eigvalsh(spread)[::-1], 1e-6)) * step
     middle = cells.mean(axis=0)
-    out = ndimage.distance_transform_edt(~found.mask) * step
     low = max(0.25 * found.ball, 0.5) + 0.5 * step
+    out = distance_to(found.mask, low / step + 1.01) * step
     shell = (out > low) & (out <= low + step)
     vessels = shell & found.bright
     total = max(int(np.count_nonzero(shell)), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,26 +11,32 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from overread.domain.segment import Mask
+from overread.domain.volume import Hounsfield
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
 from overread.pipeline.analysers.chest_ct.nodule_measure import NoduleDensity, measure
 from overread.pipeline.analysers.chest_ct.nodule_pleura import push_out
 from overread.pipeline.analysers.chest_ct.nodule_score import LEAST_SCORE, score_of
-from overread.pipeline.analysers.chest_ct.nodule_seeds import Sides, find_seeds, median_hu
-from overread.pipeline.analysers.chest_ct.nodule_shape import Body, body_of
+from overread.pipeline.analysers.chest_ct.nodule_seeds import FAINT_HU, Seed, Sides, Spacing, find_seeds, median_hu
+from overread.pipeline.analysers.chest_ct.nodule_shape import Body, body_of, distance_to
 
 __all__ = ["MASS_MM", "METHOD", "Nodule", "NoduleDensity", "find_nodules"]
 
 METHOD = "Laplacian of Gaussian blobs, opened at half contrast, scored by shape"
 #: Longer than this it is a mass (Fleischner Society glossary, Radiology 2008;246:697), mm.
 MASS_MM = 30.0
-#: Nothing shorter is reported, mm: as thin as the vessels are that cannot be told from it.
-LEAST_MM = 3.5
-#: Nor ground glass shorter than this: a thin vessel that is cut across is as faint and as round.
-LEAST_GLASS_MM = 4.5
+#: Nothing shorter is reported, mm: it is no more than a micronodule, which is not measured (Fleischner Society 2017,
+#: Radiology 2017;285:584), and as thin as the vessels are that cannot be told from it.
+LEAST_MM = 4.0
+#: Shorter than this, sub-solid ones need no follow-up (Fleischner 2017), and thin vessels cut across look alike: they
+#: must score more.
+SUBSOLID_MM, LEAST_SUBSOLID_SCORE = 6.0, 0.8
 #: How near to the airways, mm, a larger share of a body's shell makes it a part of the hilum.
 _HILUM_MM, _MOST_HILUM = 2.5, 0.03
 #: Share of the shell around it from which a nodule touches the pleura, and a vessel.
 _TOUCHES_PLEURA, _TOUCHES_VESSEL = 0.08, 0.01
+#: Seeds up to this, mm, are looked at a second time at the contrast of ground glass, and the least share of it then.
+#: From this share of the shell on it sits on a vessel.
+_GLASSY_MM, _LEAST_GLASS, _ON_A_VESSEL = 11.0, 0.5, 0.05
 #: The pleura is looked at closely under what scores at least this.
 _WORTH_A_LOOK = 0.1
 
@@ -84,12 +91,11 @@ def find_nodules(anatomy: ChestAnatomy, *, exclude: Mask | None = None) -> tuple
     """
     if exclude is not None and exclude.shape != anatomy.labels.shape:
         raise ValueError(f"exclude has the shape {exclude.shape}, the volume {anatomy.labels.shape}")
-    found: list[tuple[float, Tissue, Body]] = []
-    for lung in (Tissue.RIGHT_LUNG, Tissue.LEFT_LUNG):
-        for body in bodies(anatomy, lung, exclude):
-            score = score_of(body)
-            if score >= LEAST_SCORE:
-                found.append((score, lung, body))
+    lungs = (Tissue.RIGHT_LUNG, Tissue.LEFT_LUNG)
+    # numpy and scipy let the other thread run; in the order of `lungs` whichever is done first
+    with ThreadPoolExecutor(len(lungs), "nodules") as pool:
+        likely = list(pool.map(lambda lung: _likely(anatomy, lung, exclude), lungs))
+    found = [(score, lung, body) for lung, some in zip(lungs, likely, strict=True) for score, body in some]
     # of those that are the same thing, the one that holds the largest ball: the whole and not the core or an end of it
     found.sort(key=lambda entry: (-round(2 * entry[0]), -entry[2].ball_mm))
     kept: list[tuple[Nodule, Body]] = []
@@ -97,9 +103,15 @@ def find_nodules(anatomy: ChestAnatomy, *, exclude: Mask | None = None) -> tuple
         if any(_same(body, other) for _, other in kept) or _in_hilum(anatomy, body):
             continue
         nodule = _nodule(anatomy, lung, body, score)
-        if nodule is not None and nodule.longest_mm >= _least_mm(nodule.density):
+        if nodule is not None and _worth_saying(nodule):
             kept.append((nodule, body))
     return tuple(sorted((nodule for nodule, _ in kept), key=lambda nodule: -nodule.score))
+
+
+def _likely(anatomy: ChestAnatomy, lung: Tissue, exclude: Mask | None) -> list[tuple[float, Body]]:
+    """Scores and bodies of one lung that score enough."""
+    scored = [(score_of(body), body) for body in bodies(anatomy, lung, exclude)]
+    return [(score, body) for score, body in scored if score >= LEAST_SCORE]
 
 
 def bodies(anatomy: ChestAnatomy, lung: Tissue, exclude: Mask | None = None) -> Iterator[Body]:
@@ -121,16 +133,28 @@ def bodies(anatomy: ChestAnatomy, lung: Tissue, exclude: Mask | None = None) -> 
             patched = inside.copy() if patched is None else patched
             if push_out(patched, hu, spacing, body):
                 body = body_of(hu, patched, spacing, seed, air)
-        if body is None:
-            continue
-        if exclude is not None and exclude[_nearest(body.centre, exclude.shape)]:
-            continue
-        seen.append(body)
-        yield body
+        for one in (body, _glassy(hu, inside, spacing, seed, air, body)):
+            if one is None or (exclude is not None and exclude[_nearest(one.centre, exclude.shape)]):
+                continue
+            seen.append(one)
+            yield one
 
 
-def _least_mm(density: NoduleDensity) -> float:
-    return LEAST_GLASS_MM if density is NoduleDensity.GROUND_GLASS else LEAST_MM
+def _glassy(hu: Hounsfield, lung: Mask, spacing: Spacing, seed: Seed, air: float, body: Body | None) -> Body | None:
+    """A small part-solid nodule whose core is no rounder than the vessel that it sits on: seen at its ground glass."""
+    if seed.diameter_mm > _GLASSY_MM or seed.contrast < FAINT_HU:
+        return None
+    if body is not None and (body.attached < _ON_A_VESSEL or score_of(body) >= LEAST_SCORE):
+        return None
+    glassy = body_of(hu, lung, spacing, seed, air, air + FAINT_HU)
+    return glassy if glassy is not None and glassy.glass >= _LEAST_GLASS else None
+
+
+def _worth_saying(nodule: Nodule) -> bool:
+    """Whether it is long enough for what it is made of, and for its score."""
+    if nodule.density is not NoduleDensity.SOLID and nodule.longest_mm < SUBSOLID_MM:
+        return nodule.longest_mm >= LEAST_MM and nodule.score >= LEAST_SUBSOLID_SCORE
+    return nodule.longest_mm >= LEAST_MM
 
 
 def _nearest(index: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -173,7 +197,7 @@ def _nodule(anatomy: ChestAnatomy, lung: Tissue, body: Body, score: float) -> No
 
 def _in_hilum(anatomy: ChestAnatomy, body: Body) -> bool:
     """Whether it lies against the airways that were followed, as the vessels of the hilum do."""
-    out = ndimage.distance_transform_edt(~body.mask) * body.crop.step_mm
+    out = distance_to(body.mask, _HILUM_MM / body.crop.step_mm) * body.crop.step_mm
     shell = np.argwhere((out > 0) & (out <= _HILUM_MM))
     index = np.rint(body.crop.index(shell.astype(np.float64))).astype(int)
     inside = ((index >= 0) & (index < anatomy.labels.shape)).all(axis=1)
