@@ -2,7 +2,33 @@
 import { emphasise, toggleAll, toggleOne, toggleOrgans } from "./marks.js";
 import { listen, onKeys } from "./page.js";
 
-const { study, analysis, final } = document.body.dataset;
+const { study, analysis, final, state } = document.body.dataset;
+/** Unfinished: show each step at once. Finished: what somebody reads does not change under their eyes, they are told. */
+async function check() {
+  const { analysis: latest } = await fetch(`/api/studies/${study}`)
+    .then((answer) => (answer.ok ? answer.json() : {}))
+    .catch(() => ({})); // left meanwhile
+  if (latest && (latest.analysisId !== analysis || latest.status !== "completed")) {
+    document.getElementById("newer").hidden = false;
+  }
+}
+
+/** What came between the page and the connection was not heard: look once, and reload if there is news. */
+async function catchUp() {
+  const text = await fetch(location.href)
+    .then((answer) => (answer.ok ? answer.text() : ""))
+    .catch(() => ""); // left meanwhile
+  const there = new DOMParser().parseFromString(text, "text/html").body.dataset;
+  if (there.state && there.state !== state) location.reload();
+}
+
+listen((kind, ids) => {
+  if (kind === "hello") return final === "no" ? catchUp() : check();
+  if (kind !== "resync" && ids.study !== study && ids.analysis !== analysis) return;
+  if (final === "no") location.reload();
+  else check();
+});
+
 const keys = {
   b: toggleAll,
   a: toggleOrgans,
@@ -11,6 +37,9 @@ const keys = {
   r: () => location.reload(),
 };
 for (let n = 1; n <= 9; n += 1) keys[n] = () => toggleOne(n);
+
+// Before anything is waited for: a key that is pressed at once counts; those of the stack join when it is there.
+onKeys(keys);
 
 if (document.getElementById("pixels")) {
   const stack = await import("./stack.js");
@@ -44,21 +73,3 @@ if (document.getElementById("pixels")) {
     });
   }
 }
-onKeys(keys);
-
-/** Unfinished: show each step at once. Finished: what somebody reads does not change under their eyes, they are told. */
-async function check() {
-  const answer = await fetch(`/api/studies/${study}`).catch(() => null);
-  if (!answer || !answer.ok) return;
-  const { analysis: latest } = await answer.json();
-  if (latest && (latest.analysisId !== analysis || latest.status !== "completed")) {
-    document.getElementById("newer").hidden = false;
-  }
-}
-
-listen((kind, ids) => {
-  if (kind === "hello") return;
-  if (kind !== "resync" && ids.study !== study && ids.analysis !== analysis) return;
-  if (final === "no") location.reload();
-  else check();
-});
