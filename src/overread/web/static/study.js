@@ -41,8 +41,8 @@ for (let n = 1; n <= 9; n += 1) keys[n] = () => toggleOne(n);
 // Before anything is waited for: a key that is pressed at once counts; those of the stack join when it is there.
 onKeys(keys);
 
-if (document.getElementById("pixels")) {
-  const stack = await import("./stack.js");
+/** Slices, findings and windows by key; without it links lead there, as without scripts. */
+function use(stack) {
   /** A key of the stack; what scrolls by keys itself (the panel, when it has the focus) keeps them. */
   const through = (by) => (event) => (event.target.matches(".panel") ? false : stack.move(by));
   Object.assign(keys, {
@@ -72,4 +72,13 @@ if (document.getElementById("pixels")) {
       if (!getSelection().toString()) stack.toFinding(Number(item.dataset.finding));
     });
   }
+}
+
+if (document.getElementById("pixels")) {
+  import("./stack.js").then(use, () => {
+    // Not loaded: the page is being left, or the server is gone.
+    const broken = document.getElementById("broken");
+    broken.textContent = "The keys of the slices could not be loaded. Reload the page (r).";
+    broken.hidden = false;
+  });
 }
