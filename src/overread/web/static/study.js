@@ -38,13 +38,13 @@ const keys = {
 };
 for (let n = 1; n <= 9; n += 1) keys[n] = () => toggleOne(n);
 
-// Before anything is waited for: a key that is pressed at once counts; those of the stack join when it is there.
-onKeys(keys);
-
-/** Slices, findings and windows by key; without it links lead there, as without scripts. */
-function use(stack) {
+/** Slices, findings and windows by key; what is pressed before they are loaded waits for them. */
+function use(loaded) {
+  const act = (what) => () => void loaded.then(what);
   /** A key of the stack; what scrolls by keys itself (the panel, when it has the focus) keeps them. */
-  const through = (by) => (event) => (event.target.matches(".panel") ? false : stack.move(by));
+  const through = (by) => (event) => (event.target.matches(".panel") ? false : void loaded.then((stack) => stack.move(by)));
+  const side = (by) => (event) =>
+    void loaded.then((stack) => (event.shiftKey ? stack.stepSeries(by) : stack.stepStudy(by)));
   Object.assign(keys, {
     ArrowUp: through(-1),
     ArrowDown: through(1),
@@ -53,32 +53,35 @@ function use(stack) {
     Home: through(-Infinity),
     End: through(Infinity),
     // Brackets need AltGr on many keyboards, and so cannot be had there.
-    ArrowLeft: (event) => (event.shiftKey ? stack.stepSeries(-1) : stack.stepStudy(-1)),
-    ArrowRight: (event) => (event.shiftKey ? stack.stepSeries(1) : stack.stepStudy(1)),
-    "[": () => stack.stepSeries(-1),
-    "]": () => stack.stepSeries(1),
-    n: () => stack.nextFinding(1),
-    p: () => stack.nextFinding(-1),
-    l: () => stack.toWindow("lung"),
-    m: () => stack.toWindow("mediastinum"),
-    o: () => stack.toWindow("bone"),
-    i: () => stack.toWindow(""),
+    ArrowLeft: side(-1),
+    ArrowRight: side(1),
+    "[": act((stack) => stack.stepSeries(-1)),
+    "]": act((stack) => stack.stepSeries(1)),
+    n: act((stack) => stack.nextFinding(1)),
+    p: act((stack) => stack.nextFinding(-1)),
+    l: act((stack) => stack.toWindow("lung")),
+    m: act((stack) => stack.toWindow("mediastinum")),
+    o: act((stack) => stack.toWindow("bone")),
+    i: act((stack) => stack.toWindow("")),
   });
   for (const item of document.querySelectorAll(".finding-list li")) {
     item.addEventListener("click", (event) => {
       const link = event.target.closest("a");
       if (event.target.closest("label, details") || (link && !link.matches(".jump"))) return;
       if (link) event.preventDefault();
-      if (!getSelection().toString()) stack.toFinding(Number(item.dataset.finding));
+      if (!getSelection().toString()) loaded.then((stack) => stack.toFinding(Number(item.dataset.finding)));
     });
   }
 }
 
 if (document.getElementById("pixels")) {
-  import("./stack.js").then(use, () => {
-    // Not loaded: the page is being left, or the server is gone.
+  const loaded = import("./stack.js");
+  use(loaded);
+  loaded.catch(() => {
+    // The page is being left, or the server is gone.
     const broken = document.getElementById("broken");
     broken.textContent = "The keys of the slices could not be loaded. Reload the page (r).";
     broken.hidden = false;
   });
 }
+onKeys(keys);
