@@ -19,9 +19,10 @@ from overread.domain.analysis import Measurement
 from overread.domain.evidence import EvidenceBar
 from overread.domain.image import ImageHeader
 from overread.domain.segment import Segment
+from overread.domain.tissue import Tissue
 from overread.domain.volume import Volume, affine_of
 from overread.phantom.ct_case import CtCase
-from overread.phantom.ct_truth import CtFinding, CtTruth, Tissue
+from overread.phantom.ct_truth import CtFinding, CtTruth
 from overread.pipeline.analysers.contract import ReadingContext, VolumeReading
 from overread.pipeline.triage import TriageTable
 

@@ -16,10 +16,11 @@ from overread.domain.evidence import EvidenceBar
 from overread.domain.image import ImageHeader
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
+from overread.domain.tissue import Tissue
 from overread.domain.volume import Volume, VolumeWarning, WarningCode
 from overread.phantom.anatomy import Side
 from overread.pipeline.analysers.chest_ct.analyser import IDENTITY, ChestCt
-from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
+from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy
 from overread.pipeline.analysers.chest_ct.consolidation import Consolidation
 from overread.pipeline.analysers.chest_ct.lesions import nodule_lesions, pleural_lesions, told_apart
 from overread.pipeline.analysers.chest_ct.nodules import Nodule, NoduleDensity

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tests.unit.ct_pleura_cases import LEFT, RIGHT, airy, anatomy, before, healthy, truth_ml, wet
 
+from overread.domain.tissue import Tissue
 from overread.domain.volume import Volume
-from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
+from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy
 from overread.pipeline.analysers.chest_ct.consolidation import HighAttenuation, compactness, find
 
 _SIDES = ((Tissue.RIGHT_LUNG, RIGHT), (Tissue.LEFT_LUNG, LEFT))

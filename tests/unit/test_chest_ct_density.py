@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tests.unit.ct_bodies import chest_anatomy, volume_of, with_holes
 
-from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue, find_anatomy
+from overread.domain.tissue import Tissue
+from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, find_anatomy
 from overread.pipeline.analysers.chest_ct.density import Density, measure_density
 from overread.pipeline.analysers.chest_ct.grid import coarsen
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from tests.unit.ct_bodies import chest, chest_anatomy, chest_volume, ellipsoid, volume_of
 
+from overread.domain.tissue import Tissue
 from overread.domain.volume import AIR_HU
 from overread.phantom.anatomy import Side
-from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, NotAChest, Tissue, find_anatomy
+from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, NotAChest, find_anatomy
 from overread.pipeline.analysers.chest_ct.body import find_body
 from overread.pipeline.analysers.chest_ct.grid import closed, coarsen, deeper, opened, within
 from overread.pipeline.analysers.chest_ct.lungs import find_lungs

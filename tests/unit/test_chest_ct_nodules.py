@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from overread.domain.tissue import Tissue
 from overread.domain.volume import Volume
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy
 from overread.pipeline.analysers.chest_ct.nodule_measure import NoduleDensity
 from overread.pipeline.analysers.chest_ct.nodule_seeds import find_seeds
 from overread.pipeline.analysers.chest_ct.nodule_shape import depth_of, distance_to
 from overread.pipeline.analysers.chest_ct.nodules import LEAST_MM, Nodule, bodies, find_nodules
-from overread.pipeline.analysers.chest_ct.tissue import Tissue
 
 LUNG, SOLID, GLASS = -860.0, 30.0, -600.0
 Spacing = tuple[float, float, float]

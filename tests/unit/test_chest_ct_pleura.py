@@ -7,8 +7,9 @@ import pytest
 from tests.unit.ct_pleura_cases import LEFT, RIGHT, airy, anatomy, before, healthy, truth_ml, wet
 
 from overread.domain.catalogue import entry
+from overread.domain.tissue import Tissue
 from overread.domain.volume import Volume
-from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
+from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy
 from overread.pipeline.analysers.chest_ct.cavity import half_chests
 from overread.pipeline.analysers.chest_ct.grid import coarsen
 from overread.pipeline.analysers.chest_ct.pleura import complete, fluid_and_air

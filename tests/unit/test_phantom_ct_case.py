@@ -14,17 +14,16 @@ from overread.dicom import phantoms
 from overread.dicom.phantoms import write_ct_series, write_demo_phantoms
 from overread.dicom.series import volumes_of
 from overread.domain.catalogue import CHEST_CT
+from overread.domain.tissue import Tissue
 from overread.domain.volume import Volume, WarningCode
 from overread.phantom.anatomy import Side
 from overread.phantom.ct import CtGeometry
 from overread.phantom.ct_case import CtCase, CtScan, ct_case
 from overread.phantom.ct_noise import Kernel, noise, noise_hu
 from overread.phantom.ct_trees import Pieces
-from overread.phantom.ct_truth import Tissue
 from overread.phantom.grid import Grid, axis_points
 from overread.phantom.nodules import Contact, Density, Nodule, Shape, draw_nodules, measure_body
 from overread.phantom.organs import Organs
-from overread.pipeline.analysers.chest_ct import anatomy as analyser
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +43,6 @@ def ill() -> CtCase:
 @pytest.fixture(scope="module")
 def seen(ill: CtCase) -> CtScan:
     return ill.scan()
-
-
-def test_labels_are_those_of_the_analyser() -> None:
-    assert {t.name: int(t) for t in Tissue} == {t.name: int(t) for t in analyser.Tissue}
 
 
 def test_volumes_of_the_truth_are_those_of_the_labels(ill: CtCase, seen: CtScan) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from overread.domain.tissue import Tissue
 from overread.domain.volume import Volume
 from overread.phantom.ct import CtGeometry
 from overread.phantom.ct_case import CtScan, ct_case
-from overread.phantom.ct_truth import Tissue
 from overread.phantom.insert import insert_consolidation, insert_nodule, propose_places
 from overread.phantom.nodules import Density, Nodule
 

@@ -17,7 +17,7 @@ from overread.http.auth import Reader, Requester
 from overread.http.lookups import get_analysis as lookup_analysis
 from overread.http.lookups import parse_analysis_id
 from overread.http.paging import DEFAULT_LIMIT, MAX_LIMIT, MAX_PAGE, PaginationInfo, pagination
-from overread.http.replies import choose, json_reply, parse_fields
+from overread.http.replies import choose, dicom_file, dicom_response, json_reply, parse_fields
 from overread.http.results import result_from_row
 from overread.http.text import CleanText
 from overread.http.wire import AnalysisResult, WireModel, dump
@@ -188,7 +188,7 @@ def retry(request: Request, analysisId: str, who: Requester) -> RetriedResponse:
     "/{analysisId}/sr",
     summary="The DICOM structured report",
     response_class=Response,
-    responses={200: {"content": {"application/dicom": {}}, "description": "TID 1500, a DICOM file"}},
+    responses=dicom_response("TID 1500"),
 )
 def structured_report(request: Request, analysisId: str, who: Reader) -> Response:  # noqa: N803
     """404 with the reason while it is not written."""
@@ -205,8 +205,4 @@ def structured_report(request: Request, analysisId: str, who: Reader) -> Respons
             else f"It is written when the analysis is completed; this one is {row.status.value}."
         )
         raise NotFound(f"There is no structured report yet. {why}", analysis_id=str(row.id), status=row.status.value)
-    return Response(
-        services.objects.get(who.tenant, row.sr_object_key),
-        media_type="application/dicom",
-        headers={"Content-Disposition": f'attachment; filename="overread-{row.id}.dcm"'},
-    )
+    return dicom_file(services.objects.get(who.tenant, row.sr_object_key), f"overread-{row.id}.dcm")

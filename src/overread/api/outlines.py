@@ -10,7 +10,7 @@ from overread.domain.analysis import AnalysisStatus
 from overread.domain.errors import InvalidRequest, NoSegmentation, NotFound
 from overread.http.auth import Reader
 from overread.http.lookups import get_analysis, parse_analysis_id
-from overread.http.replies import json_reply
+from overread.http.replies import dicom_file, dicom_response, json_reply
 from overread.http.results import outlines_on_slice, segments_of
 from overread.http.text import CleanText
 from overread.http.wire import OutlineSummary, SliceOutlines, dump
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/api/image-analysis", tags=["image analysis"])
     "/{analysisId}/seg",
     summary="The DICOM segmentation",
     response_class=Response,
-    responses={200: {"content": {"application/dicom": {}}, "description": "Segmentation Storage, a DICOM file"}},
+    responses=dicom_response("Segmentation Storage"),
 )
 def segmentation(request: Request, analysisId: str, who: Reader) -> Response:  # noqa: N803
     """404 with the reason where there is none."""
@@ -36,11 +36,7 @@ def segmentation(request: Request, analysisId: str, who: Reader) -> Response:  #
             uow.audit.record("seg.download", actor=who.name, study_id=row.study.id, analysis_id=str(row.id))
     if row.seg_object_key is None:
         raise NotFound(f"There is no segmentation. {_why_none(row)}", analysis_id=str(row.id), status=row.status.value)
-    return Response(
-        services.objects.get(who.tenant, row.seg_object_key),
-        media_type="application/dicom",
-        headers={"Content-Disposition": f'attachment; filename="overread-seg-{row.id}.dcm"'},
-    )
+    return dicom_file(services.objects.get(who.tenant, row.seg_object_key), f"overread-seg-{row.id}.dcm")
 
 
 def _why_none(row: AnalysisRow) -> str:

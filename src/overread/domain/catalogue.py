@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 
+#: A nodule is at most so long, mm; a longer one is a mass (Fleischner Society glossary, Radiology 2008;246:697).
+MASS_MM = 30.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Code:

@@ -13,6 +13,7 @@ from overread.domain.errors import InvalidRequest
 
 #: Kept by the browser, but asked about each time.
 PRIVATE: Final = "private, no-cache"
+DICOM: Final = "application/dicom"
 
 
 def etag_of(*parts: bytes | str) -> str:
@@ -51,6 +52,17 @@ def json_reply(
         media_type="application/json",
         headers={"ETag": etag, "Cache-Control": PRIVATE, **(headers or {})},
     )
+
+
+def dicom_file(data: bytes, file_name: str) -> Response:
+    """A DICOM file to download (PS3.18 8.7.3)."""
+    disposition = f'attachment; filename="{file_name}"'
+    return Response(data, media_type=DICOM, headers={"Content-Disposition": disposition})
+
+
+def dicom_response(what: str) -> dict[int | str, dict[str, Any]]:
+    """The same for the OpenAPI page."""
+    return {200: {"content": {DICOM: {}}, "description": f"{what}, a DICOM file"}}
 
 
 def parse_fields(fields: str | None, allowed: Iterable[str]) -> tuple[str, ...] | None:

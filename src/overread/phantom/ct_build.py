@@ -11,7 +11,7 @@ from overread.phantom.anatomy import AIR, SIDES, Anatomy, Side
 from overread.phantom.ct_place import Placer
 from overread.phantom.ct_scene import Scene, Textures
 from overread.phantom.ct_trees import draw_trees
-from overread.phantom.ct_truth import CtFinding, CtTruth
+from overread.phantom.ct_truth import CtFinding, CtTruth, nodule_truth
 from overread.phantom.findings import Region, cells
 from overread.phantom.grid import Box, Floats, Level, coverage
 from overread.phantom.lattice import random_lattice
@@ -19,8 +19,6 @@ from overread.phantom.nodules import Contact, Nodule, Shape, draw_nodules, measu
 from overread.phantom.supine import Lung, consolidation, free_air, free_fluid
 from overread.phantom.tubes import Tube
 
-#: Over this longest diameter a nodule is called a mass, mm (Fleischner Society).
-MASS_MM = 30.0
 #: Distance of the samples that measure lungs, mm.
 _SAMPLE_MM = 2.5
 #: Patches of this many mL and more may come in several.
@@ -167,14 +165,4 @@ def _nodule_truth(side: Side, shape: Shape, lung: Lung) -> CtFinding:
     nodule = shape.nodule
     cut = nodule.contact is Contact.PLEURA or nodule.centre_mm is not None
     size = measure_body(level if cut else shape.level, shape.box, float(np.clip(nodule.diameter_mm / 36, 0.12, 0.7)))
-    return CtFinding(
-        key="lung_mass" if size.diameter_mm > MASS_MM else "lung_nodule",
-        side=side,
-        centre_mm=size.centre_mm,
-        volume_ml=size.volume_ml,
-        box_mm=size.box_mm,
-        diameter_mm=size.diameter_mm,
-        perpendicular_mm=size.perpendicular_mm,
-        density=nodule.density,
-        contact=nodule.contact,
-    )
+    return nodule_truth(nodule, size, side)

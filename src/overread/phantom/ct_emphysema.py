@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from overread.domain.tissue import Tissue
 from overread.phantom.anatomy import SIDES
 from overread.phantom.ct import CtGeometry
 from overread.phantom.ct_noise import Kernel, resolve
 from overread.phantom.ct_scene import LAA_HU, Scene
-from overread.phantom.ct_truth import CtFinding, Tissue
+from overread.phantom.ct_truth import CtFinding
 from overread.phantom.grid import Box, Floats
 from overread.phantom.lattice import random_lattice
 from overread.phantom.organs import Organs

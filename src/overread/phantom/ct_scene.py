@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from overread.domain.tissue import Tissue
 from overread.phantom.anatomy import AIR, SIDES, Anatomy, Side
 from overread.phantom.ct_body import Body, CtBody, wall_hu
 from overread.phantom.ct_sampler import Sampler
 from overread.phantom.ct_trees import Trees
-from overread.phantom.ct_truth import Tissue
 from overread.phantom.findings import Region
 from overread.phantom.grid import Floats, Grid
 from overread.phantom.lattice import Lattice

@@ -4,25 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 
+from overread.domain.catalogue import MASS_MM
 from overread.phantom.anatomy import Side
 from overread.phantom.grid import Box
-from overread.phantom.nodules import Contact, Density
-
-
-class Tissue(IntEnum):
-    """Label of a voxel; the values are those of the chest CT analyser's `Tissue`."""
-
-    OUTSIDE = 0
-    BODY = 1
-    #: All within the visceral pleura, also vessels and lesions; without the airways.
-    RIGHT_LUNG = 2
-    LEFT_LUNG = 3
-    #: The lumen of trachea and bronchi.
-    AIRWAYS = 4
-    PLEURAL_AIR = 5
-    PLEURAL_FLUID = 6
+from overread.phantom.nodules import Contact, Density, Measured, Nodule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +29,21 @@ class CtFinding:
     perpendicular_mm: float | None = None
     density: Density | None = None
     contact: Contact | None = None
+
+
+def nodule_truth(nodule: Nodule, size: Measured, side: Side | None) -> CtFinding:
+    """The finding that a nodule of this measured size is."""
+    return CtFinding(
+        key="lung_mass" if size.diameter_mm > MASS_MM else "lung_nodule",
+        side=side,
+        centre_mm=size.centre_mm,
+        volume_ml=size.volume_ml,
+        box_mm=size.box_mm,
+        diameter_mm=size.diameter_mm,
+        perpendicular_mm=size.perpendicular_mm,
+        density=nodule.density,
+        contact=nodule.contact,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

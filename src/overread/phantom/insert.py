@@ -17,8 +17,7 @@ from scipy import ndimage
 from overread.domain.segment import Mask
 from overread.domain.volume import Volume
 from overread.phantom.anatomy import Side
-from overread.phantom.ct_build import MASS_MM
-from overread.phantom.ct_truth import CtFinding
+from overread.phantom.ct_truth import CtFinding, nodule_truth
 from overread.phantom.grid import Floats
 from overread.phantom.nodules import GROUND_GLASS_HU, SOLID_HU, Density, Nodule, Shape, measure_body
 
@@ -70,17 +69,7 @@ def insert_nodule(
     if solid.any():
         after = after + solid * (np.float32(SOLID_HU) + _noise(volume, place, rng) - after)
     size = measure_body(shape.level, shape.box, float(np.clip(nodule.diameter_mm / 36, 0.12, 0.7)))
-    truth = CtFinding(
-        key="lung_mass" if size.diameter_mm > MASS_MM else "lung_nodule",
-        side=side,
-        centre_mm=size.centre_mm,
-        volume_ml=size.volume_ml,
-        box_mm=size.box_mm,
-        diameter_mm=size.diameter_mm,
-        perpendicular_mm=size.perpendicular_mm,
-        density=nodule.density,
-        contact=nodule.contact,
-    )
+    truth = nodule_truth(nodule, size, side)
     return Inserted(volume=_with(volume, place, after), truth=truth, place=place, share=share)
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.domain.segment import Mask
+from overread.domain.tissue import Tissue
 from overread.domain.volume import Volume
 from overread.pipeline.analysers.chest_ct.outline import draw
 from overread.pipeline.analysers.chest_ct.survey import NotAChest, Survey, survey
-from overread.pipeline.analysers.chest_ct.tissue import Tissue
 
 __all__ = ["ChestAnatomy", "Labels", "NotAChest", "Tissue", "find_anatomy", "outline"]
 

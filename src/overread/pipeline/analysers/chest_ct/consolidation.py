@@ -13,7 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 from overread.domain.segment import Mask
-from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
+from overread.domain.tissue import Tissue
+from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy
 from overread.pipeline.analysers.chest_ct.grid import COARSE_MM, CoarseGrid, coarsen, opened, tuple_of, within
 from overread.pipeline.analysers.chest_ct.pleura_region import Region, region_of
 

@@ -10,7 +10,8 @@ import numpy as np
 from scipy import ndimage
 
 from overread.domain.segment import Mask
-from overread.pipeline.analysers.chest_ct.anatomy import Labels, Tissue
+from overread.domain.tissue import Tissue
+from overread.pipeline.analysers.chest_ct.anatomy import Labels
 from overread.pipeline.analysers.chest_ct.cavity import HalfChest
 from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, box_of, closed, opened, within
 from overread.pipeline.analysers.chest_ct.pleura_fluid import soft_average

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from overread.domain.segment import Mask
+from overread.domain.tissue import Tissue
 from overread.domain.volume import AIR_HU
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy
 from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, coarsen, deeper
-from overread.pipeline.analysers.chest_ct.tissue import Tissue
 
 #: Low attenuation, HU: emphysema. Gevenois et al. (Am J Respir Crit Care Med 1996;154:187).
 LOW_HU = -950.0

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from overread.domain.segment import Mask
+from overread.domain.tissue import Tissue
 from overread.pipeline.analysers.chest_ct.consolidation import Consolidation
 from overread.pipeline.analysers.chest_ct.density import EMPHYSEMA_PERCENT, Density
 from overread.pipeline.analysers.chest_ct.grid import Box, box_of
 from overread.pipeline.analysers.chest_ct.nodules import METHOD as NODULE_METHOD
 from overread.pipeline.analysers.chest_ct.nodules import Nodule
 from overread.pipeline.analysers.chest_ct.pleura_collection import PleuralCollection
-from overread.pipeline.analysers.chest_ct.tissue import Tissue
 
 MOST_SURE = 0.95
 CONSOLIDATION_METHOD = "opacity thicker than vessels, above -250 HU inside, on a grid of 2 mm"

@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from overread.domain.catalogue import MASS_MM
 from overread.domain.segment import Mask
+from overread.domain.tissue import Tissue
 from overread.domain.volume import Hounsfield
-from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Tissue
+from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy
 from overread.pipeline.analysers.chest_ct.nodule_measure import NoduleDensity, measure
 from overread.pipeline.analysers.chest_ct.nodule_pleura import push_out
 from overread.pipeline.analysers.chest_ct.nodule_score import LEAST_SCORE, score_of
 from overread.pipeline.analysers.chest_ct.nodule_seeds import FAINT_HU, Seed, Sides, Spacing, find_seeds, median_hu
 from overread.pipeline.analysers.chest_ct.nodule_shape import Body, body_of, distance_to
 
-__all__ = ["MASS_MM", "METHOD", "Nodule", "NoduleDensity", "find_nodules"]
+__all__ = ["METHOD", "Nodule", "NoduleDensity", "find_nodules"]
 
 METHOD = "Laplacian of Gaussian blobs, opened at half contrast, scored by shape"
-#: Longer than this it is a mass (Fleischner Society glossary, Radiology 2008;246:697), mm.
-MASS_MM = 30.0
 #: Nothing shorter is reported, mm: it is no more than a micronodule, which is not measured (Fleischner Society 2017,
 #: Radiology 2017;285:584), and as thin as the vessels are that cannot be told from it.
 LEAST_MM = 4.0

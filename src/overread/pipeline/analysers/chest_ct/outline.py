@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from overread.domain.segment import Mask
+from overread.domain.tissue import Tissue
 from overread.domain.volume import Volume
 from overread.pipeline.analysers.chest_ct.airways import Airways
 from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, box_of
 from overread.pipeline.analysers.chest_ct.lungs import CoarseLungs
-from overread.pipeline.analysers.chest_ct.tissue import Tissue
 
 #: Soft tissue at the lung's border, HU.
 _SOFT_HU = 40.0

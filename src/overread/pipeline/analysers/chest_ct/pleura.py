@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from overread.domain.segment import Mask
+from overread.domain.tissue import Tissue
 from overread.domain.volume import Volume
-from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Labels, Tissue
+from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Labels
 from overread.pipeline.analysers.chest_ct.cavity import HalfChest, half_chests
 from overread.pipeline.analysers.chest_ct.consolidation_fill import fill_airless
 from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, Floats32, box_of, coarsen

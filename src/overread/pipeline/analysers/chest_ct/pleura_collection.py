@@ -8,7 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from overread.domain.segment import Mask
-from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Labels, Tissue
+from overread.domain.tissue import Tissue
+from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Labels
 from overread.pipeline.analysers.chest_ct.pleura_region import Region, region_of
 
 #: Less than this is no finding, mL: a trace of fluid is physiological, and so small amounts are not told reliably.

@@ -12,12 +12,12 @@ from overread.domain.catalogue import Code
 from overread.domain.evidence import ModelIdentity
 from overread.domain.modality import Modality
 from overread.domain.segment import Mask, Segment, box_on_slice, cut_out
+from overread.domain.tissue import Tissue
 from overread.domain.volume import Volume
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy
 from overread.pipeline.analysers.chest_ct.consolidation import HighAttenuation
 from overread.pipeline.analysers.chest_ct.density import Density, LungDensity
 from overread.pipeline.analysers.chest_ct.lesions import CONSOLIDATION_METHOD, Lesion
-from overread.pipeline.analysers.chest_ct.tissue import Tissue
 from overread.pipeline.analysers.contract import ReadingContext, VolumeReading
 
 #: What stands behind each finding: the evidence is not from patients.

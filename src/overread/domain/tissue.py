@@ -1,4 +1,4 @@
-"""What a voxel of a chest CT can be."""
+"""What a voxel of a chest CT can be: the analyser says it, the phantoms know it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Tissue(IntEnum):
     #: trachea and the main bronchi; without fluid and free air in the pleural space.
     RIGHT_LUNG = 2
     LEFT_LUNG = 3
-    #: Trachea and bronchi outside and inside the lungs, as far as they were followed.
+    #: Trachea and bronchi outside and inside the lungs, as far as they were followed (of a phantom: all lumen).
     AIRWAYS = 4
     #: Air within the chest wall that is neither lung nor airway: a pneumothorax.
     PLEURAL_AIR = 5
