@@ -72,11 +72,19 @@ def test_every_type_is_assessed_or_not_with_its_reason() -> None:
     reading = plain()
     assert (reading.refused, reading.body_part) == ("", "CHEST")
     wanted = [e.key for e in catalogue.findings_for(Modality.CT, "CHEST")]
-    assert sorted([*reading.assessed, *(n.finding_type for n in reading.not_assessed)]) == sorted(wanted)
+    types = [n for n in reading.not_assessed if n.finding_type]
+    assert sorted([*reading.assessed, *(n.finding_type for n in types)]) == sorted(wanted)
     assert set(reading.assessed) == {
         "emphysema", "pneumothorax", "pleural_effusion", "consolidation", "lung_nodule", "lung_mass",
     }  # fmt: skip
-    assert {n.reason for n in reading.not_assessed} == {"no method for it is installed"}
+    assert {n.reason for n in types} == {"no method for it is installed"}
+
+
+def test_nodules_that_pixels_are_too_coarse_for_are_named() -> None:
+    (named,) = (n for n in plain().not_assessed if not n.finding_type)
+    volume = chest_volume()
+    assert named.name == f"Nodules shorter than {5 * volume.spacing_mm[2]:.1f} mm"
+    assert volume.spacing_mm[2] > 0.8
 
 
 def test_a_chest_without_findings_has_none_that_would_alarm() -> None:

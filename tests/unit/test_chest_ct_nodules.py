@@ -16,7 +16,7 @@ from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy
 from overread.pipeline.analysers.chest_ct.nodule_measure import NoduleDensity
 from overread.pipeline.analysers.chest_ct.nodule_seeds import find_seeds
 from overread.pipeline.analysers.chest_ct.nodule_shape import depth_of, distance_to
-from overread.pipeline.analysers.chest_ct.nodules import LEAST_MM, Nodule, bodies, find_nodules
+from overread.pipeline.analysers.chest_ct.nodules import LEAST_MM, Nodule, bodies, find_nodules, least_mm
 
 LUNG, SOLID, GLASS = -860.0, 30.0, -600.0
 Spacing = tuple[float, float, float]
@@ -312,6 +312,12 @@ def test_nothing_shorter_than_fleischner_measures_is_reported() -> None:
         np.linalg.norm(np.subtract(anatomy.volume.to_mm(body.centre), scene.mm(small))) < 1.5
         for body in bodies(anatomy, Tissue.LEFT_LUNG)
     )
+
+
+def test_the_shortest_depends_on_pixels_and_slices() -> None:
+    assert least_mm((2.5, 0.78, 0.78)) == least_mm((1.0, 0.5, 0.5)) == LEAST_MM
+    assert least_mm((3.0, 1.5, 1.2)) == 7.5
+    assert least_mm((5.0, 0.7, 0.7)) == 8.0
 
 
 def test_both_lungs_at_once_give_what_each_gives_alone(anatomy: ChestAnatomy) -> None:

@@ -105,7 +105,7 @@ class QualityAssessment:
 class NotAssessed:
     """A finding type, or a whole image or study, that was not looked at, and why."""
 
-    #: Key of `domain.catalogue`, or "" when the whole image or study is meant.
+    #: Key of `domain.catalogue`; "" when the whole image or study is meant, or what `name` says (a part of a type).
     finding_type: str
     name: str
     reason: str

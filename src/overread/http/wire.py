@@ -176,7 +176,7 @@ class Assessed(WireModel):
 
 
 class NotAssessed(WireModel):
-    """A finding type that was not looked for, or, with `findingType` "", a whole image or study. (Ours.)"""
+    """A finding type that was not looked for; with `findingType` "" an image, a study, or what `name` says. (Ours.)"""
 
     finding_type: str
     name: str

@@ -16,7 +16,7 @@ from overread.pipeline.analysers.chest_ct.lesions import (
     pleural_lesions,
     told_apart,
 )
-from overread.pipeline.analysers.chest_ct.nodules import find_nodules
+from overread.pipeline.analysers.chest_ct.nodules import LEAST_MM, find_nodules, least_mm
 from overread.pipeline.analysers.chest_ct.recognise import THICKEST_MM, Recognition, recognise
 from overread.pipeline.analysers.chest_ct.report import Report
 from overread.pipeline.analysers.chest_ct.survey import NotAChest, Survey, survey
@@ -79,6 +79,8 @@ class ChestCt:
             report.lesion(lesion)
         report.looked_for(_CONSOLIDATION, partly)
         report.looked_for(_NODULES, too_thick or partly)
+        if not too_thick and (least := least_mm(seen.volume.spacing_mm)) > LEAST_MM:
+            report.left_out(f"Nodules shorter than {least:.1f} mm", "pixels or slices are too coarse to tell them")
         return report.done()
 
 

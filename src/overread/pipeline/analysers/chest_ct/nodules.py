@@ -27,6 +27,9 @@ METHOD = "Laplacian of Gaussian blobs, opened at half contrast, scored by shape"
 #: Nothing shorter is reported, mm: it is no more than a micronodule, which is not measured (Fleischner Society 2017,
 #: Radiology 2017;285:584), and as thin as the vessels are that cannot be told from it.
 LEAST_MM = 4.0
+#: It must span so many pixels, and so many slices, or its shape is not told from a vessel's. With pixels up to 0.8 mm
+#: and slices up to 2.5 mm, which is what the method was fitted and proven on, `LEAST_MM` decides.
+_LEAST_PIXELS, _LEAST_SLICES = 5.0, 1.6
 #: Shorter than this, sub-solid ones need no follow-up (Fleischner 2017), and thin vessels cut across look alike: they
 #: must score more.
 SUBSOLID_MM, LEAST_SUBSOLID_SCORE = 6.0, 0.8
@@ -91,6 +94,7 @@ def find_nodules(anatomy: ChestAnatomy, *, exclude: Mask | None = None) -> tuple
     """
     if exclude is not None and exclude.shape != anatomy.labels.shape:
         raise ValueError(f"exclude has the shape {exclude.shape}, the volume {anatomy.labels.shape}")
+    least = least_mm(anatomy.volume.spacing_mm)
     lungs = (Tissue.RIGHT_LUNG, Tissue.LEFT_LUNG)
     # numpy and scipy let the other thread run; in the order of `lungs` whichever is done first
     with ThreadPoolExecutor(len(lungs), "nodules") as pool:
@@ -103,7 +107,7 @@ def find_nodules(anatomy: ChestAnatomy, *, exclude: Mask | None = None) -> tuple
         if any(_same(body, other) for _, other in kept) or _in_hilum(anatomy, body):
             continue
         nodule = _nodule(anatomy, lung, body, score)
-        if nodule is not None and _worth_saying(nodule):
+        if nodule is not None and _worth_saying(nodule, least):
             kept.append((nodule, body))
     return tuple(sorted((nodule for nodule, _ in kept), key=lambda nodule: -nodule.score))
 
@@ -150,11 +154,17 @@ def _glassy(hu: Hounsfield, lung: Mask, spacing: Spacing, seed: Seed, air: float
     return glassy if glassy is not None and glassy.glass >= _LEAST_GLASS else None
 
 
-def _worth_saying(nodule: Nodule) -> bool:
-    """Whether it is long enough for what it is made of, and for its score."""
+def least_mm(spacing_mm: Spacing) -> float:
+    """The shortest nodule that is reported in a volume with this spacing (slices, rows, columns), mm."""
+    between, down, along = spacing_mm
+    return max(LEAST_MM, _LEAST_PIXELS * max(down, along), _LEAST_SLICES * between)
+
+
+def _worth_saying(nodule: Nodule, least: float) -> bool:
+    """Whether it is long enough for the volume and for what it is made of, and for its score."""
     if nodule.density is not NoduleDensity.SOLID and nodule.longest_mm < SUBSOLID_MM:
-        return nodule.longest_mm >= LEAST_MM and nodule.score >= LEAST_SUBSOLID_SCORE
-    return nodule.longest_mm >= LEAST_MM
+        return nodule.longest_mm >= least and nodule.score >= LEAST_SUBSOLID_SCORE
+    return nodule.longest_mm >= least
 
 
 def _nearest(index: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -51,6 +51,8 @@ class Report:
     assessed: list[str] = field(default_factory=list)
     #: Finding type -> why it was not looked for, or not everywhere.
     reasons: dict[str, str] = field(default_factory=dict)
+    #: What of an assessed type was not looked for.
+    beside: list[NotAssessed] = field(default_factory=list)
 
     def lesion(self, lesion: Lesion) -> None:
         """A finding with its sizes and its outline."""
@@ -103,6 +105,10 @@ class Report:
         else:
             self.assessed.extend(keys)
 
+    def left_out(self, name: str, reason: str) -> None:
+        """What of a type that was looked for was not, and why."""
+        self.beside.append(NotAssessed(finding_type="", name=name, reason=reason))
+
     def organs(self, anatomy: ChestAnatomy) -> None:
         """Outlines of lungs and airways."""
         for tissue, key, name, code in _ORGANS:
@@ -147,7 +153,7 @@ class Report:
             measurements=tuple(self.measurements),
             segments=tuple(self.segments),
             assessed=tuple(self.assessed),
-            not_assessed=tuple(not_assessed),
+            not_assessed=(*self.beside, *not_assessed),
         )
 
     def _measured(
