@@ -1,4 +1,4 @@
-"""Who may do what: log-in, session tokens, roles.
+"""Log-in and session tokens.
 
 A session token is a JWT (RFC 7519, HS256). Its header names the key (`kid`), so that a new key can be introduced while
 tokens of the old one still verify. The tenant is a claim of the token and comes from nowhere else.
@@ -10,118 +10,22 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from threading import BoundedSemaphore
 from typing import Final
 from uuid import UUID
 
 import jwt
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 
-from overread.domain.errors import Forbidden, Unauthenticated
+from overread.domain.errors import Unauthenticated
 from overread.domain.study import TenantId
+from overread.services.access.identity import Identity, Role, Session
+from overread.services.access.passwords import DECOY, check_password
 from overread.services.ports import Clock, Database
 from overread.services.values import UserRow
 
 ISSUER: Final = "overread"
 ALGORITHM: Final = "HS256"
 MINIMUM_KEY_BYTES: Final = 32
-
-
-class Role(StrEnum):
-    """What somebody is in their hospital (DESIGN.md 1)."""
-
-    #: Reads, corrects, signs.
-    RADIOLOGIST = "radiologist"
-    #: Sends studies, looks at quality and repeats.
-    TECHNICIAN = "technician"
-    #: Of one tenant: users, senders, features, what was rejected.
-    ADMIN = "admin"
-    #: Of the installation: machines and models. Sees no patient data.
-    OPERATOR = "operator"
-    #: A machine of the hospital: a RIS, a script.
-    SERVICE = "service"
-
-
-class Permission(StrEnum):
-    """What a route asks for."""
-
-    READ_STUDIES = "read_studies"
-    REQUEST_ANALYSIS = "request_analysis"
-    UPLOAD = "upload"
-    SEE_REJECTED = "see_rejected"
-    SEE_SYSTEM = "see_system"
-
-
-_CLINICAL = frozenset({Permission.READ_STUDIES, Permission.REQUEST_ANALYSIS, Permission.UPLOAD})
-
-PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
-    Role.RADIOLOGIST: _CLINICAL,
-    Role.TECHNICIAN: _CLINICAL,
-    Role.ADMIN: _CLINICAL | {Permission.SEE_REJECTED, Permission.SEE_SYSTEM},
-    Role.OPERATOR: frozenset({Permission.SEE_SYSTEM}),
-    Role.SERVICE: _CLINICAL,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """Somebody who is logged in, as their token says."""
-
-    user_id: UUID
-    name: str
-    display_name: str
-    role: Role
-    tenant: TenantId
-    #: `jti` of the token: one log-in.
-    session: str
-    expires_at: datetime
-
-    def may(self, permission: Permission) -> bool:
-        """Whether the role allows it."""
-        return permission in PERMISSIONS[self.role]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Session:
-    """A fresh log-in."""
-
-    token: str
-    identity: Identity
-
-
-_HASHER = PasswordHasher()
-#: Each check takes 64 MiB for a moment, so that a flood of log-ins cannot take all of the memory.
-_CHECKS_AT_ONCE = BoundedSemaphore(4)
-#: Verified against when there is no such user, so that an answer takes as long as for a real one.
-_DECOY = _HASHER.hash(secrets.token_urlsafe(24))
-
-
-def hash_password(password: str) -> str:
-    """argon2id (RFC 9106), for `UserRow.password_hash`."""
-    return _HASHER.hash(password)
-
-
-def check_password(stored_hash: str, password: str) -> bool:
-    """Whether `password` belongs to the hash; False too for a hash that is none."""
-    try:
-        with _CHECKS_AT_ONCE:
-            return _HASHER.verify(stored_hash, password)
-    except (VerificationError, InvalidHashError):
-        return False
-
-
-def require(identity: Identity, permission: Permission) -> None:
-    """Raises `Forbidden` unless the role allows it."""
-    if not identity.may(permission):
-        raise Forbidden(
-            f"The role {identity.role.value} may not do this.",
-            remedy="Ask an administrator of your hospital.",
-            permission=permission.value,
-        )
 
 
 class AccessService:
@@ -156,7 +60,7 @@ class AccessService:
     def log_in(self, tenant: str, name: str, password: str, *, address: str) -> Session:
         """Check name and password. Raises `Unauthenticated` with one sentence for every reason there can be."""
         user = self._user(tenant, name)
-        good = check_password(user.password_hash if user else _DECOY, password)
+        good = check_password(user.password_hash if user else DECOY, password)
         if user is None or not good or user.disabled or user.role not in set(Role):
             if user is not None:
                 with self._db.unit(user.tenant) as uow:
