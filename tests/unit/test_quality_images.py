@@ -14,6 +14,7 @@ from tests.unit.quality_images import KINDS, chest, quality
 from overread.domain.analysis import QualityLevel
 from overread.domain.image import FloatImage
 from overread.pipeline.quality import IssueType, measures
+from overread.pipeline.quality.edges import edge_blur
 
 Spoil = Callable[[FloatImage, float], FloatImage]
 
@@ -169,7 +170,7 @@ def test_noise_is_measured_as_it_was_added() -> None:
 
 
 def test_motion_along_one_axis_is_told_from_blur() -> None:
-    down, along = measures.edge_blur(moved(chest(0), 6))
+    down, along = edge_blur(moved(chest(0), 6))
     assert along > 2 * down
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from overread.domain.image import FloatImage
 from overread.pipeline.quality import measures
+from overread.pipeline.quality.edges import edge_blur
 from overread.pipeline.quality.measures import Reduced
 from overread.pipeline.quality.score import Check, IssueType, Scale
 
@@ -86,8 +87,7 @@ def _truncated(image: FloatImage, *, screen: bool) -> Check:
 
 def _exposure(image: FloatImage, limits: Limits) -> list[Check]:
     black, white = measures.saturated(image)
-    middle = measures.percentile(image, 50.0)
-    low = measures.percentile(image, limits.dark_percentile)
+    middle, low = measures.percentiles(image, 50.0, limits.dark_percentile)
     checks = [
         Check(
             type=IssueType.CLIPPING,
@@ -143,7 +143,7 @@ def _noise(image: FloatImage, spread: float, limits: Limits) -> Check:
 
 
 def _blur(reduced: Reduced, limits: Limits, spacing_mm: tuple[float, float] | None) -> Check:
-    down, along = measures.edge_blur(reduced.pixels)
+    down, along = edge_blur(reduced.pixels)
     sigma = max(down, along)
     axis = 0 if down >= along else 1
     pixels = sigma * reduced.factor

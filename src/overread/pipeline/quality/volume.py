@@ -9,6 +9,7 @@ from overread.domain.modality import Modality
 from overread.domain.volume import Floats, Volume, WarningCode
 from overread.pipeline.quality import measures
 from overread.pipeline.quality import volume_measures as measure
+from overread.pipeline.quality.edges import edge_blur
 from overread.pipeline.quality.score import Check, ImageQuality, IssueType, Scale
 from overread.pipeline.quality.volume_measures import Overview
 
@@ -99,7 +100,7 @@ def _mr(volume: Volume, view: Overview) -> list[Check]:
     slices = measure.stack(volume)
     shown = [np.clip(slices[index] / np.float32(top), 0.0, 1.0) for index in measure.sample(len(slices))]
     share = float(np.median([measures.noise(plane) for plane in shown]))
-    blurs = [1000 * max(measures.edge_blur(plane)) / max(plane.shape) for plane in shown[::3]]
+    blurs = [1000 * max(edge_blur(plane)) / max(plane.shape) for plane in shown[::3]]
     blur = float(np.median(blurs))
     scaled = np.asarray(view.planes * np.float32(1000 / top) - np.float32(1000), np.float32)
     return [
@@ -169,7 +170,7 @@ def _blur_mm(volume: Volume, at: list[int]) -> Check:
     sigmas: list[float] = []
     for index in at[::3]:
         shown = np.clip((slices[index].astype(np.float32) + 1000) / 1400, 0.0, 1.0)
-        down, along = measures.edge_blur(shown)
+        down, along = edge_blur(shown)
         sigmas.append(max(down * spacing[0], along * spacing[1]))
     sigma = float(np.median(sigmas))
     return Check(
