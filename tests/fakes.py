@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -461,6 +462,19 @@ class FakeAudit:
         self._state.audit.append((action, actor, study_id, facts))
 
 
+class FakePatientIndex:
+    """Blind in its way: not to be undone by reading, the same for the same patient of one tenant."""
+
+    def __init__(self, tenant: TenantId) -> None:
+        self._tenant = tenant
+
+    def blind(self, issuer: str, patient_id: str) -> bytes:
+        return hashlib.sha256(f"{self._tenant}\0{issuer.strip().casefold()}\0{patient_id.strip()}".encode()).digest()
+
+    def content(self, sha256: str) -> str:
+        return hashlib.sha256(f"{self._tenant}\0{sha256}".encode()).hexdigest()
+
+
 class FakeUsers:
     def __init__(self, state: TenantState) -> None:
         self._state = state
@@ -491,6 +505,7 @@ class FakeUnit:
         self.jobs = FakeJobs(state)
         self.audit = FakeAudit(state)
         self.users = FakeUsers(state)
+        self.patient_index = FakePatientIndex(self.tenant)
         self.events = self
         return self
 

@@ -20,13 +20,15 @@ from overread.domain.errors import SetupError
 from overread.domain.study import TenantId
 from overread.observe.logs import configure_logging
 from overread.services.assemble import AssembleService
-from overread.services.ports import Database, DicomParser, ObjectStore
+from overread.services.ports import Database, DicomParser, KeyManagement, ObjectStore
 from overread.services.receive import ReceiveService
 from overread.services.requests import RequestService
-from overread.store import roles
+from overread.store import keys_master, roles
+from overread.store.cipher import Ciphers
 from overread.store.database import Postgres
 from overread.store.directory import Directory
 from overread.store.engine import EmbeddedPostgres
+from overread.store.keys import DatabaseKeyRing, tenant_login
 from overread.store.objects import open_objects
 
 if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no web server, a web server no model
@@ -58,6 +60,24 @@ def database_url(settings: Settings) -> str:
     return settings.database_url or embedded(settings).url
 
 
+def master_keys(settings: Settings) -> KeyManagement:
+    """What wraps the data keys of tenants."""
+    if settings.master_key:
+        return keys_master.from_environment(settings.master_key)
+    return keys_master.from_file(settings.master_key_file or settings.prepare_state() / "master.key")
+
+
+def ciphers(settings: Settings) -> Ciphers:
+    """What encrypts and finds, for every tenant."""
+    login = tenant_login(database_url(settings), settings.secret())
+    return Ciphers(DatabaseKeyRing(login, master_keys(settings)))
+
+
+def database(settings: Settings) -> Postgres:
+    """Units of work; the database need not run yet."""
+    return Postgres(database_url(settings), settings.secret(), ciphers(settings))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Overread:
     """The parts that processes share. Models are loaded by the worker only."""
@@ -86,7 +106,8 @@ class Overread:
 def build(settings: Settings) -> Overread:
     """Everything but models and HTTP. The database need not run yet."""
     configure_logging(settings.log_level)
-    database = Postgres(database_url(settings), settings.secret())
+    cipher = ciphers(settings)
+    database = Postgres(database_url(settings), settings.secret(), cipher)
     objects = open_objects(settings.objects_url, settings.state_dir / "objects")
     parser = PydicomParser()
     assemble = AssembleService(database=database, clock=now, quiet_factor=settings.quiet_factor)

@@ -25,6 +25,10 @@ class Settings(BaseSettings):
     database_direct_url: str = ""
     #: Object store: a folder, or an S3 URL (s3://bucket/prefix).
     objects_url: str = ""
+    #: Master keys that wrap the tenants' data keys: 64 hexadecimal digits, several by commas (the first one wraps).
+    master_key: str = Field(default="", repr=False)
+    #: Or the file that holds them; empty: `master.key` in the state folder, made at the first start.
+    master_key_file: Path | None = None
     #: Model packages of the site, beside those that ship; empty: `models` in the state folder.
     models: Path | None = None
 

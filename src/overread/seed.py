@@ -15,7 +15,6 @@ from overread.domain.ids import uuid7
 from overread.services.access import hash_password
 from overread.services.values import UserRow
 from overread.store import migrate
-from overread.store.database import Postgres
 
 #: Loopback only: a modality on the network is registered by an admin.
 _LOCAL_NETWORKS = ("127.0.0.0/8", "::1/128")
@@ -55,7 +54,7 @@ def ensure(engine: sqlalchemy.Engine, settings: Settings) -> None:
         migrate.create_tenant(engine, secret, tenant, "Demo hospital")
     for network in _LOCAL_NETWORKS:
         migrate.add_sender(engine, tenant, called_ae=bootstrap.DEMO_AE, network=network)
-    database = Postgres(bootstrap.database_url(settings), secret)
+    database = bootstrap.database(settings)
     try:
         with database.unit(tenant) as unit:
             for user in USERS:

@@ -200,6 +200,30 @@ class ObjectMissing(OverreadError):
     code = "OBJECT_MISSING"
 
 
+class ObjectDamaged(ObjectMissing):
+    """A stored object is not what was stored: changed, cut off, or another one's bytes."""
+
+    code = "OBJECT_DAMAGED"
+
+
+class KeyUnavailable(OverreadError):
+    """The key of encrypted data cannot be had: no master key, no KMS, or a version that is retired."""
+
+    code = "KEY_UNAVAILABLE"
+
+
+class KeyShredded(KeyUnavailable):
+    """The tenant's keys were shredded: nothing of it can be read again."""
+
+    code = "KEY_SHREDDED"
+
+
+class IdentifiersDamaged(OverreadError):
+    """Encrypted identifiers in the database were changed, or are not in the row where they were put."""
+
+    code = "IDENTIFIERS_DAMAGED"
+
+
 class StorageFull(OverreadError):
     """No room on disk: nothing was acknowledged."""
 

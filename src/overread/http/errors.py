@@ -42,7 +42,9 @@ STATUS: Final[Mapping[type[OverreadError], int]] = {
     errors.RateLimited: 429,
     errors.InferenceError: 500,
     errors.ObjectMissing: 500,
+    errors.IdentifiersDamaged: 500,
     errors.SetupError: 500,
+    errors.KeyUnavailable: 503,
     errors.StoreUnavailable: 503,
     errors.StorageFull: 503,
     errors.ModelTimeout: 504,
@@ -63,6 +65,8 @@ _CALM: Final[Mapping[type[OverreadError], str]] = {
     errors.StoreUnavailable: "The database cannot be reached just now. Nothing is lost; try again in a moment.",
     errors.StorageFull: "The server has no room to store anything more. Nothing was accepted.",
     errors.ObjectMissing: "The stored object cannot be read.",
+    errors.KeyUnavailable: "The key of this data cannot be had just now. Nothing was changed.",
+    errors.IdentifiersDamaged: "Stored identifiers cannot be read.",
     errors.SetupError: "The server is not set up correctly.",
 }
 

@@ -203,6 +203,21 @@ class UserRow:
     disabled: bool
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TenantKeys:
+    """A tenant's keys, unwrapped, 32 bytes each. Two states of a tenant's keys are two objects."""
+
+    tenant: TenantId
+    #: The version that encrypts what is new.
+    active: int
+    #: All versions that can still be read, by number.
+    data: Mapping[int, bytes] = field(repr=False)
+    #: What blind indexes and object names are made with; never rotated.
+    index: bytes = field(repr=False)
+    #: Whether objects from before encryption may still be read as they are.
+    plain_readable: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
     """An object that was refused or quarantined."""

@@ -18,6 +18,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from overread.domain.errors import StoreUnavailable
 from overread.domain.study import TenantId
 from overread.store import roles
+from overread.store.cipher import Ciphers
 from overread.store.codec import dumps, loads
 from overread.store.queue import TransactionalQueue
 from overread.store.repositories.analyses import Analyses
@@ -49,8 +50,9 @@ def _check_if_idle(connection: Connection) -> None:
 class Postgres:
     """Implements `services.ports.Database`. Small lazy pools, one per tenant; the least recently used one is closed."""
 
-    def __init__(self, conninfo: str, secret: bytes, *, pool_size: int = 6) -> None:
+    def __init__(self, conninfo: str, secret: bytes, ciphers: Ciphers, *, pool_size: int = 6) -> None:
         """`conninfo` names the server and database; user and password are set per tenant."""
+        self._ciphers = ciphers
         self._conninfo = conninfo
         self._secret = secret
         self._pool_size = pool_size
@@ -61,7 +63,7 @@ class Postgres:
 
     def unit(self, tenant: TenantId) -> PostgresUnit:
         """One transaction of this tenant; raises `StoreUnavailable` on entry if there is no server."""
-        return PostgresUnit(self._pool(tenant), tenant)
+        return PostgresUnit(self._pool(tenant), tenant, self._ciphers)
 
     def close(self) -> None:
         """Close all connections."""
@@ -100,8 +102,9 @@ class Postgres:
 class PostgresUnit:
     """Implements `services.ports.UnitOfWork`."""
 
-    def __init__(self, pool: ConnectionPool[Connection], tenant: TenantId) -> None:
+    def __init__(self, pool: ConnectionPool[Connection], tenant: TenantId, ciphers: Ciphers) -> None:
         self._pool = pool
+        self.patient_index = ciphers.values(tenant)
         self._connection: Connection | None = None
         self.tenant = tenant
 

@@ -134,6 +134,7 @@ def _tenant_rights(role: str) -> Iterable[str]:
     yield f"REVOKE INSERT, UPDATE ON {role}.schema_version FROM {role}"
     yield f"REVOKE UPDATE ON {role}.audit_events FROM {role}"
     yield f"GRANT EXECUTE ON FUNCTION overread.enqueue, overread.publish TO {role}"
+    yield f"GRANT EXECUTE ON FUNCTION overread.own_data_keys, overread.first_data_keys TO {role}"
 
 
 def _ensure_login(connection: sqlalchemy.Connection, role: str, secret: bytes, search_path: str) -> None:
