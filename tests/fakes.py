@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
+import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,25 +17,32 @@ from typing import Any, Self
 from uuid import UUID
 
 from overread.domain.analysis import AnalysisOutcome, AnalysisStatus
+from overread.domain.audit import Actor, AuditAction, AuditEvent, AuditOutcome, PatientRef
 from overread.domain.errors import Conflict, ObjectMissing, StoreUnavailable
+from overread.domain.features import CATALOGUE, Feature, Features, NotAnalysed, Switch
 from overread.domain.ids import uuid7
 from overread.domain.modality import Modality, modality_of
 from overread.domain.priority import Level, higher
 from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, StoredInstance, TenantId
 from overread.render.outlines import SliceOutline
-from overread.services.ports import Database, EventSource, ObjectStore
+from overread.services import acting
+from overread.services.ports import COUNTED_AT_MOST, Database, EventSource, ObjectStore
 from overread.services.values import (
     AnalysisFilter,
     AnalysisRow,
     Created,
     Event,
+    FeatureChange,
     Filed,
+    OptOut,
     OutlinedSegment,
     Rejection,
     SlicePlace,
+    StoredSetting,
     StudyRow,
     UserRow,
     WaitingStudy,
+    WorklistRow,
 )
 
 
@@ -51,6 +59,19 @@ class FakeClock:
         self.now += timedelta(**delta)
 
 
+_AT_FIRST = {
+    (e.key, None): Switch(
+        feature=e.key,
+        modality=None,
+        enabled=e.exists,
+        changed_by="installation",
+        changed_at=datetime(2026, 1, 1, tzinfo=UTC),
+        reason="On from the start." if e.exists else "Not in this version yet.",
+    )
+    for e in CATALOGUE
+}
+
+
 @dataclass
 class TenantState:
     """All that one tenant has."""
@@ -61,8 +82,17 @@ class TenantState:
     outlines: dict[UUID, tuple[SliceOutline, ...]] = field(default_factory=dict)
     users: dict[str, UserRow] = field(default_factory=dict)
     audit: list[tuple[str, str, UUID | None, dict[str, Any]]] = field(default_factory=list)
+    #: The same rows in full.
+    trail: list[AuditEvent] = field(default_factory=list)
     jobs: list[tuple[str, dict[str, str], int]] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
+    #: As the migration leaves them: what exists is on.
+    switches: dict[tuple[Feature, Modality | None], Switch] = field(default_factory=lambda: dict(_AT_FIRST))
+    feature_log: list[FeatureChange] = field(default_factory=list)
+    #: Objections, and the blind indexes of patient and number of each.
+    opt_outs: dict[UUID, OptOut] = field(default_factory=dict)
+    opt_out_keys: dict[UUID, tuple[bytes, bytes]] = field(default_factory=dict)
+    settings: dict[str, StoredSetting] = field(default_factory=dict)
     #: SOPInstanceUIDs that no revision covers yet.
     waiting: dict[str, datetime] = field(default_factory=dict)
 
@@ -232,6 +262,14 @@ class FakeStudies:
         study = self._state.studies[study_id]
         self._state.studies[study_id] = replace(study, queue_priority=higher(study.queue_priority, level))
 
+    def set_not_analysed(self, study_id: UUID, why: NotAnalysed | None) -> None:
+        self._state.studies[study_id] = replace(self._state.studies[study_id], not_analysed=why)
+
+    def of_patient(self, patient_id: str, issuer: str) -> tuple[StudyRow, ...]:
+        mine = [s for s in self._state.studies.values() if s.patient_id == patient_id]
+        mine = [s for s in mine if not issuer or s.issuer_of_patient_id == issuer]
+        return tuple(sorted(mine, key=lambda s: s.received_first, reverse=True))
+
     def record_rejection(self, rejection: Rejection) -> None:
         self._state.rejections.append(rejection)
 
@@ -360,6 +398,15 @@ class FakeAnalyses:
         self._change(analysis_id, status=AnalysisStatus.CANCELLED, completed_at=now)
         return AnalysisStatus.CANCELLED
 
+    def withdraw(self, analysis_id: UUID, code: str, message: str, now: datetime) -> bool:
+        row = self._state.analyses.get(analysis_id)
+        if row is None or row.status.is_final:
+            return False
+        self._change(
+            analysis_id, status=AnalysisStatus.CANCELLED, error_code=code, error_message=message, completed_at=now
+        )
+        return True
+
     def reopen(self, analysis_id: UUID, now: datetime) -> bool:
         row = self._state.analyses.get(analysis_id)
         if row is None or row.status not in (AnalysisStatus.FAILED, AnalysisStatus.CANCELLED):
@@ -405,6 +452,124 @@ def _matches(row: AnalysisRow, flt: AnalysisFilter) -> bool:
     )
 
 
+class FakeWorklist:
+    def __init__(self, unit: FakeUnit, state: TenantState) -> None:
+        self._unit, self._state = unit, state
+
+    def search(self, flt: AnalysisFilter) -> tuple[tuple[WorklistRow, ...], int]:
+        everything = replace(flt, page=1, limit=10**9)
+        rows = [WorklistRow(study=a.study, analysis=a) for a in self._unit.analyses.search(everything)[0]]
+        if flt.not_analysed_only:
+            rows = [r for r in rows if r.study.not_analysed is not None]
+        if flt.status is None and not flt.repeat_only:
+            spoken_for = {a.study.id for a in self._state.analyses.values() if not a.superseded}
+            rows += [
+                WorklistRow(study=s, analysis=None)
+                for s in self._state.studies.values()
+                if s.not_analysed is not None and s.id not in spoken_for and _study_matches(s, flt)
+            ]
+            rows.sort(key=_place_in_worklist)
+        start = (flt.page - 1) * flt.limit
+        return tuple(rows[start : start + flt.limit]), min(COUNTED_AT_MOST, len(rows))
+
+    def not_analysed(self) -> int:
+        return sum(s.not_analysed is not None for s in self._state.studies.values())
+
+
+def _place_in_worklist(row: WorklistRow) -> tuple[int, datetime, UUID]:
+    if row.analysis is not None:
+        return -row.analysis.priority.rank, row.analysis.requested_at, row.analysis.id
+    assert row.study.not_analysed is not None
+    return -row.study.queue_priority.rank, row.study.not_analysed.since, row.study.id
+
+
+def _study_matches(study: StudyRow, flt: AnalysisFilter) -> bool:
+    text = " ".join((study.patient_name, study.patient_id, study.accession_number, study.study_description)).lower()
+    return (
+        (flt.patient_id is None or study.patient_id == flt.patient_id)
+        and (flt.modality is None or study.modality is flt.modality)
+        and (flt.priority is None or study.queue_priority is flt.priority)
+        and (flt.text is None or flt.text.lower() in text)
+    )
+
+
+class FakeFeatures:
+    def __init__(self, state: TenantState) -> None:
+        self._state = state
+
+    def switches(self) -> Features:
+        return Features(switches=dict(self._state.switches))
+
+    def set(self, switch: Switch) -> None:
+        self._state.switches[(switch.feature, switch.modality)] = switch
+        self._state.feature_log.append(
+            FeatureChange(
+                id=len(self._state.feature_log) + 1,
+                feature=switch.feature,
+                modality=switch.modality,
+                action={True: "enabled", False: "disabled", None: "inherited"}[switch.enabled],
+                performed_by=switch.changed_by,
+                reason=switch.reason,
+                performed_at=switch.changed_at,
+            )
+        )
+
+    def history(
+        self, feature: Feature | None, date_from: datetime | None, date_to: datetime | None, limit: int
+    ) -> tuple[FeatureChange, ...]:
+        found = [
+            c
+            for c in reversed(self._state.feature_log)
+            if (feature is None or c.feature is feature)
+            and (date_from is None or c.performed_at >= date_from)
+            and (date_to is None or c.performed_at <= date_to)
+        ]
+        return tuple(found[:limit])
+
+
+class FakeOptOuts:
+    def __init__(self, state: TenantState, index: FakePatientIndex) -> None:
+        self._state, self._index = state, index
+
+    def find(self, patient_id: str, issuer: str) -> OptOut | None:
+        patient, number = self._index.blind(issuer, patient_id), self._index.blind("", patient_id)
+        for opt_out in self._state.opt_outs.values():
+            kept_patient, kept_number = self._state.opt_out_keys[opt_out.id]
+            if opt_out.removed_at is not None or kept_number != number:
+                continue
+            if not issuer or opt_out.any_issuer or kept_patient == patient:
+                return opt_out
+        return None
+
+    def add(self, opt_out_id: UUID, patient_id: str, issuer: str, reason: str, by: str, now: datetime) -> bool:
+        keys = self._index.blind(issuer, patient_id), self._index.blind("", patient_id)
+        if any(
+            o.removed_at is None and self._state.opt_out_keys[o.id][0] == keys[0] for o in self._state.opt_outs.values()
+        ):
+            return False
+        self._state.opt_out_keys[opt_out_id] = keys
+        self._state.opt_outs[opt_out_id] = OptOut(
+            id=opt_out_id,
+            pseudonym=keys[0].hex()[:12],
+            any_issuer=not issuer,
+            reason=reason,
+            added_by=by,
+            added_at=now,
+        )
+        return True
+
+    def remove(self, opt_out_id: UUID, reason: str, by: str, now: datetime) -> bool:
+        opt_out = self._state.opt_outs.get(opt_out_id)
+        if opt_out is None or opt_out.removed_at is not None:
+            return False
+        self._state.opt_outs[opt_out_id] = replace(opt_out, removed_by=by, removed_at=now, removal_reason=reason)
+        return True
+
+    def all(self, *, with_removed: bool, limit: int) -> tuple[OptOut, ...]:
+        found = [o for o in self._state.opt_outs.values() if with_removed or o.removed_at is None]
+        return tuple(sorted(found, key=lambda o: o.added_at, reverse=True)[:limit])
+
+
 class FakeOutlines:
     def __init__(self, state: TenantState) -> None:
         self._state = state
@@ -444,6 +609,17 @@ def _place(outline: SliceOutline) -> SlicePlace:
     )
 
 
+class FakeSettings:
+    def __init__(self, state: TenantState) -> None:
+        self._state = state
+
+    def all(self) -> tuple[StoredSetting, ...]:
+        return tuple(self._state.settings[key] for key in sorted(self._state.settings))
+
+    def put(self, setting: StoredSetting) -> None:
+        self._state.settings[setting.key] = setting
+
+
 class FakeJobs:
     def __init__(self, state: TenantState) -> None:
         self._state = state
@@ -455,11 +631,41 @@ class FakeJobs:
 
 
 class FakeAudit:
-    def __init__(self, state: TenantState) -> None:
-        self._state = state
+    def __init__(self, unit: FakeUnit, state: TenantState) -> None:
+        self._unit, self._state = unit, state
 
-    def record(self, action: str, *, actor: str, study_id: UUID | None = None, **facts: Any) -> None:
-        self._state.audit.append((action, actor, study_id, facts))
+    def record(
+        self,
+        action: AuditAction,
+        *,
+        actor: Actor | str,
+        study_id: UUID | None = None,
+        patient: PatientRef | None = None,
+        outcome: AuditOutcome = AuditOutcome.SUCCESS,
+        code: str = "",
+        address: str = "",
+        channel: str = "",
+        **facts: Any,
+    ) -> None:
+        who = acting.resolve(actor, address=address, channel=channel)
+        study = self._unit.studies.get(study_id) if study_id is not None else None
+        if patient is None and study is not None:
+            patient = PatientRef(issuer=study.issuer_of_patient_id, patient_id=study.patient_id)
+        self._state.audit.append((AuditAction(action).value, who.name, study_id, facts))
+        blind = self._unit.patient_index.blind(patient.issuer, patient.patient_id).hex() if patient else None
+        self._state.trail.append(
+            AuditEvent(
+                id=len(self._state.trail) + 1,
+                at=datetime(2026, 1, 15, tzinfo=UTC) + timedelta(seconds=len(self._state.trail)),
+                action=AuditAction(action).value,
+                outcome=outcome.value,
+                code=code,
+                actor=who,
+                patient=blind,
+                study_id=study_id,
+                facts=json.loads(json.dumps(facts)),
+            )
+        )
 
 
 class FakePatientIndex:
@@ -502,10 +708,14 @@ class FakeUnit:
         self.studies = FakeStudies(state)
         self.analyses = FakeAnalyses(state)
         self.outlines = FakeOutlines(state)
+        self.worklist = FakeWorklist(self, state)
+        self.features = FakeFeatures(state)
+        self.settings = FakeSettings(state)
         self.jobs = FakeJobs(state)
-        self.audit = FakeAudit(state)
+        self.audit = FakeAudit(self, state)
         self.users = FakeUsers(state)
         self.patient_index = FakePatientIndex(self.tenant)
+        self.opt_outs = FakeOptOuts(state, self.patient_index)
         self.events = self
         return self
 

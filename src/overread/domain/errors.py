@@ -98,14 +98,57 @@ class Unauthenticated(OverreadError):
     code = "UNAUTHENTICATED"
 
 
+class SecondFactorRequired(Unauthenticated):
+    """Name and password are right, and the account wants a code besides."""
+
+    code = "SECOND_FACTOR_REQUIRED"
+
+
+class SessionEnded(Unauthenticated):
+    """Nobody used the page for a while."""
+
+    code = "SESSION_IDLE"
+
+
+class ProviderUnavailable(OverreadError):
+    """The hospital's identity provider cannot be reached, or does not answer as OpenID Connect says."""
+
+    code = "IDENTITY_PROVIDER_UNAVAILABLE"
+    transient = True
+
+
 class Forbidden(OverreadError):
     code = "FORBIDDEN"
+
+
+class PasswordChangeRequired(Forbidden):
+    """Somebody else chose the password: the user must choose their own first."""
+
+    code = "PASSWORD_CHANGE_REQUIRED"
+
+
+class FeatureDisabled(Forbidden):
+    """The hospital has switched this part of the AI off."""
+
+    code = "FEATURE_DISABLED"
+
+
+class PatientObjected(Forbidden):
+    """The patient does not want to be read by AI."""
+
+    code = "PATIENT_OBJECTED"
 
 
 class TenantMismatch(Forbidden):
     """X-Tenant-ID names another tenant than the token."""
 
     code = "TENANT_MISMATCH"
+
+
+class TenantSuspended(Forbidden):
+    """The operator has suspended this hospital, or it is no longer there: nobody works for it."""
+
+    code = "TENANT_SUSPENDED"
 
 
 class UnknownSender(Forbidden):
@@ -144,6 +187,12 @@ class Conflict(OverreadError):
     """The state does not allow it: cancelling a completed analysis, retrying one that runs."""
 
     code = "CONFLICT"
+
+
+class FeatureUnavailable(Conflict):
+    """A feature that this version does not have cannot be switched on."""
+
+    code = "FEATURE_UNAVAILABLE"
 
 
 class NothingToAnalyse(Conflict):
@@ -191,6 +240,13 @@ class StoreUnavailable(OverreadError):
     """The database cannot be reached just now."""
 
     code = "DATABASE_UNAVAILABLE"
+    transient = True
+
+
+class TenantUnavailable(OverreadError):
+    """This hospital alone is out of service: its database could not be brought up to date. The others work."""
+
+    code = "TENANT_UNAVAILABLE"
     transient = True
 
 

@@ -17,10 +17,12 @@ from overread.domain.analysis import (
     Finding,
     InstanceProblem,
     NotAssessed,
+    QualityAssessment,
     TriageDecision,
 )
 from overread.domain.errors import InferenceError, InvalidDicom, OverreadError
 from overread.domain.evidence import EvidenceBar, ModelIdentity
+from overread.domain.features import ALL_ON, QUALITY_OFF, Feature, Features, flagging_off
 from overread.domain.image import ImageInstance
 from overread.domain.modality import Modality, modality_of
 from overread.domain.priority import Level
@@ -64,6 +66,12 @@ class _Study:
     problems: list[InstanceProblem] = field(default_factory=list)
     models: list[ModelIdentity] = field(default_factory=list)
     error: OverreadError | None = None
+    #: Why there is no model for chest radiographs, if there is none.
+    no_model: str = _NO_MODEL
+    #: Of findings that may move nothing, and why: priority flagging is off for their modality.
+    held: dict[UUID, str] = field(default_factory=dict)
+    #: Whether something was not judged because quality assessment is off for it.
+    quality_off: bool = False
 
 
 def analyse(
@@ -74,6 +82,8 @@ def analyse(
     bar: EvidenceBar,
     triage_table: TriageTable,
     new_id: Callable[[], UUID],
+    features: Features = ALL_ON,
+    no_model: str = "",
     series: Sequence[SeriesToRead] = (),
     analysers: Sequence[VolumeAnalyser] = (),
     on_triage: Callable[[TriageDecision], None] | None = None,
@@ -84,26 +94,30 @@ def analyse(
 
     `images` are read one by one, `series` as volumes by `analysers`. `problems` are instances that could not be
     decoded. `on_triage` hears of a critical first triage as soon as it is known, `on_image` of each image, `on_volume`
-    of each volume that was read.
+    of each volume that was read. `no_model` says why the shelf has none, where it is more than that. `features` says
+    what runs, by the modality of each image; what is off is named among what was not assessed.
 
     Raises `InvalidDicom` (or the subclass of the first problem's code) if no image could be decoded, an
     `InferenceError` if the models failed on every image, and any transient error at once, so that the caller tries
     again.
     """
-    study = _Study(problems=list(problems))
+    study = _Study(problems=list(problems), no_model=no_model or _NO_MODEL)
     if not images and not series and study.problems:
         raise _nothing_readable(study.problems)
     view_model, chest_model = shelf.find(VIEW_TASK), shelf.find(CHEST_XRAY_TASK)
 
     first: TriageDecision | None = None
     for image in images:
-        reading = _read(image, view_model, chest_model, study, bar=bar, table=triage_table, new_id=new_id)
+        reading = _read(
+            image, view_model, chest_model, study, bar=bar, table=triage_table, new_id=new_id, features=features
+        )
         if on_image is not None:
             on_image(reading)
         if first is None:
-            first = _first_critical(study.findings, triage_table, bar, on_triage)
-    volumes = read_all(series, analysers, ReadingContext(bar=bar, table=triage_table, new_id=new_id), on_volume)
-    _add(study, volumes)
+            first = _first_critical(_raising(study), triage_table, bar, on_triage)
+    context = ReadingContext(bar=bar, table=triage_table, new_id=new_id)
+    volumes = read_all(series, analysers, context, on_volume, features=features)
+    _add(study, volumes, features)
     if study.error is not None and not study.recognised and not volumes.assessed:
         raise study.error
 
@@ -112,12 +126,14 @@ def analyse(
     looked_for = [o.finding for o in chest_model.outputs] if chest_model is not None and study.read else []
     assessed = tuple(dict.fromkeys((*looked_for, *volumes.assessed)))
     triage = decide(
-        study.findings,
+        _raising(study),
         table=triage_table,
         bar=bar,
         before=first,
         nothing_assessed=None if assessed else _why_nothing(not_assessed, measured=bool(volumes.measurements)),
     )
+    if study.held and triage.urgency is Level.ROUTINE:
+        triage = flagging_off(next(iter(study.held.values())))
     modality, body_part = _kind(images, study, volumes if series else None)
     return AnalysisOutcome(
         modality=modality,
@@ -125,7 +141,7 @@ def analyse(
         findings=tuple(study.findings),
         not_assessed=not_assessed,
         assessed=assessed,
-        quality=quality.combine(study.qualities),
+        quality=_quality(study),
         triage=triage,
         models=tuple(study.models),
         measurements=tuple(volumes.measurements),
@@ -142,16 +158,30 @@ def _read(
     bar: EvidenceBar,
     table: TriageTable,
     new_id: Callable[[], UUID],
+    features: Features,
 ) -> ImageReading:
     """Recognise one image and look for findings in it. What fails becomes a problem of the study."""
     uid = image.header.sop_instance_uid
     try:
-        known = recognise(image, view_model)
-        study.qualities.append(quality.assess_image(image, known.modality, frontal_chest=known.task == CHEST_XRAY_TASK))
+        tagged = modality_of(image.header.modality)
+        off = features.why_off(Feature.ABNORMALITY_DETECTION, tagged)
+        if not off:
+            known = recognise(image, view_model)
+            modality = known.modality or tagged
+            off = features.why_off(Feature.ABNORMALITY_DETECTION, modality)
+        if off:
+            known = Recognition(modality=tagged, body_part=None, reason=off)
+            study.recognised.append((uid, known))
+            return _reading(uid, known, {})
+        if features.on(Feature.QUALITY_ASSESSMENT, modality):
+            chest = known.task == CHEST_XRAY_TASK
+            study.qualities.append(quality.assess_image(image, known.modality, frontal_chest=chest))
+        else:
+            study.quality_off = True
         if known.view is not None and view_model is not None:
             _used(study, view_model)
         if known.task is not None and chest_model is None:
-            known = _without(known, _NO_MODEL)
+            known = _without(known, study.no_model)
         if known.task is None or chest_model is None:
             study.recognised.append((uid, known))
             return _reading(uid, known, {})
@@ -165,15 +195,34 @@ def _read(
     _used(study, chest_model)
     study.recognised.append((uid, known))
     study.read = True
-    study.findings.extend(found.findings)
+    _keep(study, found.findings, features.why_off(Feature.PRIORITY_FLAGGING, modality))
     return _reading(uid, known, found.scores)
 
 
-def _add(study: _Study, volumes: SeriesResult) -> None:
+def _keep(study: _Study, findings: Sequence[Finding], held: str) -> None:
+    study.findings.extend(findings)
+    if held:
+        study.held.update((finding.id, held) for finding in findings)
+
+
+def _raising(study: _Study) -> list[Finding]:
+    """The findings that priority flagging is on for."""
+    return [finding for finding in study.findings if finding.id not in study.held]
+
+
+def _quality(study: _Study) -> QualityAssessment:
+    """Of the study. Where nothing was looked at because it is switched off, it says so."""
+    if not study.qualities and study.quality_off:
+        return QualityAssessment(level=None, score=None, recommendations=QUALITY_OFF)
+    return quality.combine(study.qualities)
+
+
+def _add(study: _Study, volumes: SeriesResult, features: Features) -> None:
     """What the series gave, to what the images gave."""
-    study.findings.extend(volumes.findings)
+    _keep(study, volumes.findings, features.why_off(Feature.PRIORITY_FLAGGING, Modality.CT))
     study.problems.extend(volumes.problems)
     study.qualities.extend(volumes.qualities)
+    study.quality_off = study.quality_off or volumes.quality_off
     study.models.extend(identity for identity in volumes.models if identity not in study.models)
     study.error = study.error or volumes.error
 
@@ -234,7 +283,7 @@ def _not_assessed(study: _Study, chest_model: Model | None) -> tuple[NotAssessed
     elif study.error is not None:
         covered, reason = set(), _MODEL_FAILED
     elif any(_is_chest(known) for _, known in study.recognised):
-        covered, reason = set(), _NO_MODEL if chest_model is None else _NO_FRONTAL
+        covered, reason = set(), study.no_model if chest_model is None else _NO_FRONTAL
     else:
         return tuple(items)
     items.extend(

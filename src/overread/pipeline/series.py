@@ -7,11 +7,12 @@ study: the other reconstructions of the same scan would give the same findings a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from overread.domain.analysis import Finding, InstanceProblem, Measurement, NotAssessed
 from overread.domain.errors import InferenceError, ModelOutOfMemory, OverreadError
 from overread.domain.evidence import ModelIdentity
+from overread.domain.features import ALL_ON, Feature, Features, unmeasured
 from overread.domain.modality import Modality
 from overread.domain.series import SeriesToRead
 from overread.domain.volume import Volume
@@ -43,6 +44,8 @@ class SeriesResult:
     models: list[ModelIdentity] = field(default_factory=list)
     qualities: list[quality.ImageQuality] = field(default_factory=list)
     body_part: str | None = None
+    #: Whether a volume was not judged because quality assessment is off.
+    quality_off: bool = False
     #: The error of a series whose analyser failed, if none was read.
     error: OverreadError | None = None
 
@@ -52,12 +55,18 @@ def read_all(
     analysers: Sequence[VolumeAnalyser],
     context: ReadingContext,
     on_volume: Callable[[VolumeRead], None] | None = None,
+    *,
+    features: Features = ALL_ON,
 ) -> SeriesResult:
     """Read the series of one study; one volume is in memory at a time.
 
-    `on_volume` hears of each volume that was read, before it is given back. Raises transient errors.
+    `on_volume` hears of each volume that was read, before it is given back. `features` says what runs for CT. Raises
+    transient errors.
     """
     result = SeriesResult()
+    if series and (off := features.why_off(Feature.ABNORMALITY_DETECTION, Modality.CT)):
+        result.not_assessed.append(NotAssessed(finding_type="", name="Series", reason=off))
+        return result
     waiting = [a for a in analysers if a.modality is Modality.CT]
     read: SeriesToRead | None = None
     for one in sorted(series, key=lambda s: (-s.slices, s.number or 0)):
@@ -68,7 +77,7 @@ def read_all(
             reason = f"{one.name} was not measured: {read.name if read else 'another series'} of the same study was"
             result.not_assessed.append(NotAssessed(finding_type="", name="Series", reason=reason))
             continue
-        done = _read(one, waiting, context, result, on_volume)
+        done = _read(one, waiting, context, result, on_volume, features)
         if done:
             waiting = [a for a in waiting if a not in done]
             read = one
@@ -82,6 +91,7 @@ def _read(
     context: ReadingContext,
     result: SeriesResult,
     on_volume: Callable[[VolumeRead], None] | None,
+    features: Features,
 ) -> list[VolumeAnalyser]:
     """The analysers that read the series; if there is none, `result` says why."""
     stacked = series.load()
@@ -95,7 +105,10 @@ def _read(
         result.not_assessed.append(NotAssessed(finding_type="", name="Series", reason=reason))
         return []
     volume = stacked.volumes[0]
-    result.qualities.append(quality.assess_volume(volume))
+    if features.on(Feature.QUALITY_ASSESSMENT, Modality.CT):
+        result.qualities.append(quality.assess_volume(volume))
+    else:
+        result.quality_off = True
     refused: list[str] = []
     done: list[VolumeAnalyser] = []
     for analyser in analysers:
@@ -113,6 +126,9 @@ def _read(
         if reading.refused:
             refused.append(reading.refused)
             continue
+        if not features.on(Feature.AUTOMATED_MEASUREMENTS, Modality.CT):
+            findings = tuple(unmeasured(finding) for finding in reading.findings)
+            reading = replace(reading, measurements=(), findings=findings)
         _keep(result, reading, analyser.identity)
         if on_volume is not None:
             on_volume(VolumeRead(volume=volume, analyser=analyser.identity, reading=reading))

@@ -14,20 +14,24 @@ import structlog
 
 from overread.domain.analysis import AnalysisOutcome, TriageDecision
 from overread.domain.errors import OverreadError
-from overread.domain.evidence import EvidenceBar
+from overread.domain.features import ALL_ON, Features, without
 from overread.domain.ids import uuid7
 from overread.domain.study import StoredInstance, TenantId
 from overread.pipeline.analyse import analyse
 from overread.pipeline.analysers.contract import VolumeAnalyser
-from overread.pipeline.ports import ModelShelf
+from overread.pipeline.ports import VersionedShelf
+from overread.pipeline.recognise import CHEST_XRAY_TASK
 from overread.pipeline.series import VolumeRead
 from overread.pipeline.triage import TriageTable
 from overread.render.outlines import SliceOutline, outlines
 from overread.services.assemble import SR_PRIORITY, SR_TASK, enqueue_analysis
+from overread.services.gate import modalities_of, not_analysed, turn_away
 from overread.services.ports import Clock, Database, DicomParser, ObjectStore, VolumeReader
 from overread.services.retry import RetryPolicy
 from overread.services.segmentation import SegmentationService, WrittenSeg
 from overread.services.study_inputs import inputs_of
+from overread.services.tenant_models import ChosenModels
+from overread.services.tenant_settings import TenantSettings
 from overread.services.values import AnalysisRow
 
 log = structlog.get_logger(__name__)
@@ -56,22 +60,30 @@ class AnalyseService:
     parser: DicomParser
     volumes: VolumeReader
     segmentation: SegmentationService
-    shelf: ModelShelf
+    shelf: VersionedShelf
     #: Readers of volumes, in the order in which they are asked.
     analysers: Sequence[VolumeAnalyser]
     clock: Clock
     table: TriageTable
-    bar: EvidenceBar = field(default_factory=EvidenceBar)
+    #: What the hospital chose: models and how strong evidence must be.
+    choices: Callable[[TenantId], TenantSettings] = lambda _tenant: TenantSettings()
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     #: Seconds on a clock that never jumps.
     monotonic: Callable[[], float] = time.monotonic
 
     def run(self, tenant: TenantId, analysis_id: UUID) -> None:
         """Analyse, or record why not. Raises only what the queue itself must handle (`StoreUnavailable`)."""
+        features = ALL_ON
         with self.database.unit(tenant) as unit:
             row = unit.analyses.claim(analysis_id, self.clock())
             stored = unit.studies.instances(row.study.id) if row is not None else ()
             if row is not None:
+                features = unit.features.switches()
+                why = not_analysed(unit, row.study, features, self.clock(), stored)
+                if why is not None:
+                    turn_away(unit, row.study, why, actor="worker", analysis=row.id)
+                    log.info("not analysed", tenant=tenant.slug, analysis=str(row.id), why=why.why.value)
+                    return
                 unit.events.publish("analysis", {"analysis": str(row.id), "study": str(row.study.id)})
         if row is None or row.claim is None:
             log.info("nothing to analyse", tenant=tenant.slug, analysis=str(analysis_id))
@@ -81,11 +93,11 @@ class AnalyseService:
             return
         began = self.monotonic()
         try:
-            result = self._outcome(tenant, row, stored)
+            result = self._outcome(tenant, row, stored, features)
         except OverreadError as error:
             self._failed(tenant, row, error)
             return
-        self._save(tenant, row, row.claim, result, round((self.monotonic() - began) * 1000))
+        self._save(tenant, row, row.claim, result, features, round((self.monotonic() - began) * 1000))
 
     def give_up(self, tenant: TenantId, analysis_id: UUID, code: str, message: str) -> None:
         """Fail for good; the page then says why and offers Retry."""
@@ -95,7 +107,11 @@ class AnalyseService:
                 unit.events.publish("analysis", {"analysis": str(analysis_id)})
         log.error("analysis given up", tenant=tenant.slug, analysis=str(analysis_id), code=code)
 
-    def _outcome(self, tenant: TenantId, row: AnalysisRow, stored: tuple[StoredInstance, ...]) -> _Result:
+    def _outcome(
+        self, tenant: TenantId, row: AnalysisRow, stored: tuple[StoredInstance, ...], features: Features
+    ) -> _Result:
+        choice = self.choices(tenant)
+        models = ChosenModels(shelf=self.shelf, choice=choice.models)
         inputs = inputs_of(stored, tenant, objects=self.objects, parser=self.parser, volumes=self.volumes)
         keys = {i.record.sop_instance_uid: i.object_key for i in stored}
         outlined: list[SliceOutline] = []
@@ -129,12 +145,14 @@ class AnalyseService:
         outcome = analyse(
             inputs.images,
             inputs.problems,
-            self.shelf,
-            bar=self.bar,
+            models,
+            bar=choice.bar,
+            no_model=models.why_none(CHEST_XRAY_TASK),
             triage_table=self.table,
             new_id=uuid7,
+            features=features,
             series=inputs.series,
-            analysers=self.analysers,
+            analysers=models.analysers(self.analysers),
             on_triage=first_critical,
             on_volume=outline,
         )
@@ -143,9 +161,20 @@ class AnalyseService:
             outcome = replace(outcome, problems=(*outcome.problems, seg.problem))
         return _Result(outcome=outcome, outlines=outlined, seg=seg)
 
-    def _save(self, tenant: TenantId, row: AnalysisRow, claim: UUID, result: _Result, elapsed_ms: int) -> None:
+    def _save(
+        self, tenant: TenantId, row: AnalysisRow, claim: UUID, result: _Result, features: Features, elapsed_ms: int
+    ) -> None:
         outcome = result.outcome
         with self.database.unit(tenant) as unit:
+            now = unit.features.switches()
+            # What was switched off while this ran is dropped: without detection, or if the patient objects, all of it.
+            lost = now.lost_since(features, modalities_of(row.study))
+            why = not_analysed(unit, row.study, now, self.clock(), lost=lost)
+            if why is not None:
+                turn_away(unit, row.study, why, actor="worker", analysis=row.id)
+                log.info("result dropped", tenant=tenant.slug, analysis=str(row.id), why=why.why.value)
+                return
+            outcome = without(outcome, lost)
             if not unit.analyses.complete(row.id, claim, outcome, self.clock(), elapsed_ms):
                 log.info("result dropped: cancelled or claimed by another", tenant=tenant.slug, analysis=str(row.id))
                 return

@@ -4,7 +4,7 @@ transaction. A late instance makes a new revision, which supersedes the older an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from overread.domain.ids import uuid7
 from overread.domain.modality import quiet_period
 from overread.domain.priority import Level, job_priority
 from overread.domain.study import TenantId
+from overread.services.gate import FeatureCache, not_analysed, turn_away
 from overread.services.ports import Clock, Database, UnitOfWork
 from overread.services.values import Created, StudyRow
 
@@ -31,6 +32,8 @@ def start_analysis(
     created = unit.analyses.create(
         study, requested_by=requested_by, queue_priority=queue_priority, now=now, analysis_id=uuid7()
     )
+    if study.not_analysed is not None:
+        unit.studies.set_not_analysed(study.id, None)
     if created.created:
         enqueue_analysis(unit, created.analysis_id, study.id, queue_priority)
         unit.audit.record(
@@ -55,12 +58,20 @@ class AssembleService:
     clock: Clock
     #: Multiplies the quiet periods (tests and demo shorten them).
     quiet_factor: float = 1.0
+    features: FeatureCache = field(default_factory=FeatureCache)
 
     def close_revision(self, unit: UnitOfWork, study_id: UUID, now: datetime) -> Created | None:
-        """Close the study's present instances as a revision; None if no image came, so that nothing is to analyse."""
+        """Close the study's present instances as a revision.
+
+        None if nothing is to be analysed: no image came, or it may not be read by AI (`gate`), and then says so.
+        """
         before = unit.studies.get(study_id)
         study = unit.studies.assemble(study_id)
         if before is not None and study.revision == before.revision:
+            return None
+        why = not_analysed(unit, study, self.features.of(unit), now)
+        if why is not None:
+            turn_away(unit, study, why, actor="arrival")
             return None
         return start_analysis(unit, study, requested_by="arrival", queue_priority=study.queue_priority, now=now)
 

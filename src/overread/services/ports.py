@@ -9,31 +9,37 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 from uuid import UUID
 
 from overread.domain.analysis import AnalysisOutcome, AnalysisStatus
+from overread.domain.audit import Actor, AuditAction, AuditOutcome, PatientRef
+from overread.domain.features import Feature, Features, NotAnalysed, Switch
 from overread.domain.image import ImageInstance
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.series import StackedSeries
 from overread.domain.study import InstanceRecord, Sender, StoredInstance, TenantId
 from overread.render.outlines import SliceOutline
+from overread.services.identity_ports import ApiKeyRepository, ProviderRepository, SessionRepository, UserRepository
 from overread.services.values import (
     AnalysisFilter,
     AnalysisRow,
     Created,
     DisplayWindow,
     Event,
+    FeatureChange,
     Filed,
+    OptOut,
     OutlinedSegment,
     Rejection,
     SegRequest,
     SrRequest,
+    StoredSetting,
     StudyRow,
     TenantKeys,
-    UserRow,
     WaitingStudy,
+    WorklistRow,
 )
 
 
@@ -128,6 +134,14 @@ class StudyRepository(Protocol):
         """Never lowers."""
         ...
 
+    def set_not_analysed(self, study_id: UUID, why: NotAnalysed | None) -> None:
+        """Say why the AI does not read the study; None once it does."""
+        ...
+
+    def of_patient(self, patient_id: str, issuer: str) -> tuple[StudyRow, ...]:
+        """Studies of a patient, newest first. Without an issuer: of the number under any."""
+        ...
+
     def record_rejection(self, rejection: Rejection) -> None:
         """Keep what was refused and why, where an admin can see it; the same file twice is one entry."""
         ...
@@ -185,6 +199,10 @@ class AnalysisRepository(Protocol):
         """The status after it; None if there is no such analysis. Raises `Conflict` if completed or failed."""
         ...
 
+    def withdraw(self, analysis_id: UUID, code: str, message: str, now: datetime) -> bool:
+        """pending or processing -> cancelled, with the reason: it may not be analysed. False in any other state."""
+        ...
+
     def reopen(self, analysis_id: UUID, now: datetime) -> bool:
         """failed or cancelled -> pending (Retry). False in any other state."""
         ...
@@ -227,6 +245,75 @@ class OutlineRepository(Protocol):
         ...
 
 
+COUNTED_AT_MOST: Final = 10_000
+"""A list says "10,000 or more" rather than count a million rows on every page."""
+
+
+class WorklistRepository(Protocol):
+    """What there is to read: studies with their analyses, and those that the AI did not read on purpose."""
+
+    def search(self, flt: AnalysisFilter) -> tuple[tuple[WorklistRow, ...], int]:
+        """One page, and how many there are, counted up to `COUNTED_AT_MOST`.
+
+        Critical first, then urgent, then older first; a study without an analysis stands where its order puts it.
+        """
+        ...
+
+    def not_analysed(self) -> int:
+        """How many studies the AI did not read on purpose, counted up to `COUNTED_AT_MOST`."""
+        ...
+
+
+class FeatureRepository(Protocol):
+    """The tenant's switches."""
+
+    def switches(self) -> Features:
+        """As they are now."""
+        ...
+
+    def set(self, switch: Switch) -> None:
+        """Turn one, and keep a line in the log."""
+        ...
+
+    def history(
+        self, feature: Feature | None, date_from: datetime | None, date_to: datetime | None, limit: int
+    ) -> tuple[FeatureChange, ...]:
+        """Newest first."""
+        ...
+
+
+class OptOutRepository(Protocol):
+    """Patients who object to AI."""
+
+    def find(self, patient_id: str, issuer: str) -> OptOut | None:
+        """The objection that holds for this patient now. `issuer` "" matches an objection under any issuer."""
+        ...
+
+    def add(self, opt_out_id: UUID, patient_id: str, issuer: str, reason: str, by: str, now: datetime) -> bool:
+        """`issuer` "": under any. False if this very patient is on the list already."""
+        ...
+
+    def remove(self, opt_out_id: UUID, reason: str, by: str, now: datetime) -> bool:
+        """False if it is not on the list."""
+        ...
+
+    def all(self, *, with_removed: bool, limit: int) -> tuple[OptOut, ...]:
+        """Newest first."""
+        ...
+
+
+class SettingsRepository(Protocol):
+    """What the tenant decided for itself (`services.tenant_settings`)."""
+
+    def all(self) -> tuple[StoredSetting, ...]:
+        """What was ever set, by key."""
+        ...
+
+    def put(self, setting: StoredSetting) -> None:
+        """Set or change one."""
+        ...
+
+
 class JobQueue(Protocol):
     """Enqueues inside the transaction. Jobs carry opaque ids only."""
 
@@ -242,13 +329,26 @@ class EventSink(Protocol):
 
 
 class AuditTrail(Protocol):
-    """Who did what to which study."""
+    """Who did what to which study: rows that are only ever added to."""
 
-    def record(self, action: str, *, actor: str, study_id: UUID | None = None, **facts: Any) -> None: ...
-
-
-class UserRepository(Protocol):
-    def by_name(self, name: str) -> UserRow | None: ...
+    def record(
+        self,
+        action: AuditAction,
+        *,
+        actor: Actor | str,
+        study_id: UUID | None = None,
+        patient: PatientRef | None = None,
+        outcome: AuditOutcome = AuditOutcome.SUCCESS,
+        code: str = "",
+        address: str = "",
+        channel: str = "",
+        **facts: Any,
+    ) -> None:
+        """Never waits for another writer. `facts` are plain JSON and name no patient; who it is goes into `patient`
+        (a study's own one if it is left out) and is kept as a keyed hash. A name as `actor` is completed by who acts
+        just now (`services.acting`). `code` is the error's of what was denied or failed.
+        """
+        ...
 
 
 class KeyManagement(Protocol):
@@ -323,6 +423,18 @@ class UnitOfWork(Protocol):
     def outlines(self) -> OutlineRepository: ...
 
     @property
+    def worklist(self) -> WorklistRepository: ...
+
+    @property
+    def features(self) -> FeatureRepository: ...
+
+    @property
+    def opt_outs(self) -> OptOutRepository: ...
+
+    @property
+    def settings(self) -> SettingsRepository: ...
+
+    @property
     def jobs(self) -> JobQueue: ...
 
     @property
@@ -333,6 +445,15 @@ class UnitOfWork(Protocol):
 
     @property
     def users(self) -> UserRepository: ...
+
+    @property
+    def sessions(self) -> SessionRepository: ...
+
+    @property
+    def api_keys(self) -> ApiKeyRepository: ...
+
+    @property
+    def provider(self) -> ProviderRepository: ...
 
     @property
     def patient_index(self) -> PatientIndex: ...

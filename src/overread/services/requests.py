@@ -11,7 +11,9 @@ from overread.domain.modality import Modality
 from overread.domain.priority import Level, higher
 from overread.domain.study import TenantId
 from overread.services.assemble import enqueue_analysis, start_analysis
-from overread.services.ports import Clock, Database
+from overread.services.gate import not_analysed, refusal, turn_away_request
+from overread.services.ports import Clock, Database, UnitOfWork
+from overread.services.values import AnalysisRow, StudyRow
 
 #: Before anything was measured here: what a typical study of a modality takes, in seconds.
 _FIRST_GUESS_S = {Modality.XRAY: 1.0, Modality.CT: 60.0, Modality.MRI: 60.0, Modality.ULTRASOUND: 5.0}
@@ -41,8 +43,8 @@ class RequestService:
     ) -> RequestedAnalysis:
         """Analyse a study by our id or its StudyInstanceUID.
 
-        Raises `StudyNotFound` (and says where it looked), `UnsupportedModality` (the study is of another one) or
-        `NothingToAnalyse`.
+        Raises `StudyNotFound` (and says where it looked), `UnsupportedModality` (the study is of another one),
+        `NothingToAnalyse`, `FeatureDisabled` or `PatientObjected`.
         """
         now = self.clock()
         with self.database.unit(tenant) as unit:
@@ -68,15 +70,22 @@ class RequestService:
                     remedy="Leave modality out or name the study's own.",
                     studyModality=row.modality.value,
                 )
-            level = higher(priority, row.queue_priority)
-            unit.studies.raise_queue_priority(row.id, level)
-            waiting = unit.analyses.waiting_before(level)
-            created = start_analysis(unit, row, requested_by=requested_by, queue_priority=level, now=now)
-            if not created.created:
-                # The live one may have moved up; a second job at the new priority is harmless (see AnalyseService).
-                enqueue_analysis(unit, created.analysis_id, row.id, level)
-            analysis = unit.analyses.get(created.analysis_id)
-            typical = unit.analyses.typical_seconds(row.modality, _FIRST_GUESS_S.get(row.modality or Modality.CT, 60.0))
+            why = not_analysed(unit, row, unit.features.switches(), now)
+            if why is None:
+                return self._start(unit, row, priority, requested_by)
+            turn_away_request(unit, row, why, actor=requested_by)
+        raise refusal(tenant, why)
+
+    def _start(self, unit: UnitOfWork, row: StudyRow, priority: Level | None, requested_by: str) -> RequestedAnalysis:
+        level = higher(priority, row.queue_priority)
+        unit.studies.raise_queue_priority(row.id, level)
+        waiting = unit.analyses.waiting_before(level)
+        created = start_analysis(unit, row, requested_by=requested_by, queue_priority=level, now=self.clock())
+        if not created.created:
+            # The live one may have moved up; a second job at the new priority is harmless (see AnalyseService).
+            enqueue_analysis(unit, created.analysis_id, row.id, level)
+        analysis = unit.analyses.get(created.analysis_id)
+        typical = unit.analyses.typical_seconds(row.modality, _FIRST_GUESS_S.get(row.modality or Modality.CT, 60.0))
         if analysis is None:
             raise AnalysisNotFound("The analysis vanished while it was being created.")
         rounds = 1 + waiting / self.concurrency
@@ -95,16 +104,29 @@ class RequestService:
         return status
 
     def retry(self, tenant: TenantId, analysis_id: UUID, actor: str) -> AnalysisStatus:
-        """Another try for a failed or cancelled one. Raises `AnalysisNotFound` or `Conflict`."""
+        """Another try for a failed or cancelled one.
+
+        Raises `AnalysisNotFound`, `Conflict`, `FeatureDisabled` or `PatientObjected`.
+        """
+        now = self.clock()
         with self.database.unit(tenant) as unit:
             row = unit.analyses.get(analysis_id)
             if row is None:
                 raise _unknown(analysis_id)
-            if not unit.analyses.reopen(analysis_id, self.clock()):
-                raise Conflict(f"The analysis is {row.status}; only a failed or cancelled one can be retried.")
-            enqueue_analysis(unit, analysis_id, row.study.id, row.priority)
-            unit.audit.record("analysis.retried", actor=actor, study_id=row.study.id, analysis=str(analysis_id))
-            unit.events.publish("analysis", {"analysis": str(analysis_id), "study": str(row.study.id)})
+            why = not_analysed(unit, row.study, unit.features.switches(), now)
+            if why is None:
+                return self._reopen(unit, row, actor)
+            turn_away_request(unit, row.study, why, actor=actor)
+        raise refusal(tenant, why)
+
+    def _reopen(self, unit: UnitOfWork, row: AnalysisRow, actor: str) -> AnalysisStatus:
+        if not unit.analyses.reopen(row.id, self.clock()):
+            raise Conflict(f"The analysis is {row.status}; only a failed or cancelled one can be retried.")
+        if row.study.not_analysed is not None:
+            unit.studies.set_not_analysed(row.study.id, None)
+        enqueue_analysis(unit, row.id, row.study.id, row.priority)
+        unit.audit.record("analysis.retried", actor=actor, study_id=row.study.id, analysis=str(row.id))
+        unit.events.publish("analysis", {"analysis": str(row.id), "study": str(row.study.id)})
         return AnalysisStatus.PENDING
 
 

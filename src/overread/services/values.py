@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from overread.domain.analysis import AnalysisOutcome, AnalysisStatus
 from overread.domain.evidence import ModelIdentity
+from overread.domain.features import Feature, NotAnalysed
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.segment import Segment
@@ -132,6 +134,8 @@ class StudyRow:
     queue_priority: Level
     #: More than one patient in one study: analysed per image, shown with a warning.
     patient_conflict: bool
+    #: Why the AI did not read the present images, on purpose; None if it did, or will.
+    not_analysed: NotAnalysed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +175,47 @@ class AnalysisRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorklistRow:
+    """A line of the worklist: a study with its analysis, or one that has none and says why."""
+
+    study: StudyRow
+    #: None for a study that was never analysed; then `study.not_analysed` says why.
+    analysis: AnalysisRow | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureChange:
+    """A line of the log of switches."""
+
+    id: int
+    feature: Feature
+    #: The wire's modality; None: all that have no switch of their own.
+    modality: str | None
+    #: "enabled", "disabled", or "inherited": follows the general switch again.
+    action: str
+    performed_by: str
+    reason: str
+    performed_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptOut:
+    """A patient's objection to AI. Who it is, is not in here: only a pseudonym."""
+
+    id: UUID
+    #: The first 12 hexadecimal digits of the blind index.
+    pseudonym: str
+    #: It was given without an issuer, and holds for the number under any.
+    any_issuer: bool
+    reason: str
+    added_by: str
+    added_at: datetime
+    removed_by: str | None = None
+    removed_at: datetime | None = None
+    removal_reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnalysisFilter:
     """Filters of GET /api/image-analysis; None means any."""
 
@@ -186,6 +231,8 @@ class AnalysisFilter:
     with_superseded: bool = True
     #: Only those whose images should be taken again, the newest result first: the patient may still be near.
     repeat_only: bool = False
+    #: Only studies that the AI did not read on purpose (of the worklist, not of analyses).
+    not_analysed_only: bool = False
     page: int = 1
     limit: int = 50
 
@@ -199,8 +246,19 @@ class UserRow:
     name: str
     display_name: str
     role: str
+    #: Empty for somebody who logs in with the hospital's identity provider.
     password_hash: str
     disabled: bool
+    #: Grows when all tokens of the user end.
+    epoch: int = 0
+    must_change_password: bool = False
+    #: TOTP secret, sealed (`services.access.sealed`); offered: not yet confirmed by a code.
+    totp_secret: str | None = None
+    totp_offered: str | None = None
+    #: Who they are at the identity provider.
+    issuer: str | None = None
+    subject: str | None = None
+    last_login_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -216,6 +274,18 @@ class TenantKeys:
     index: bytes = field(repr=False)
     #: Whether objects from before encryption may still be read as they are.
     plain_readable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSetting:
+    """A setting of a tenant (`services.tenant_settings`), with who set it, when and why."""
+
+    key: str
+    #: Plain JSON; None: the default.
+    value: Any
+    changed_by: str
+    changed_at: datetime
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -15,7 +17,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
-from overread.domain.errors import StoreUnavailable
+from overread.domain.audit import PatientRef
+from overread.domain.errors import StoreUnavailable, TenantSuspended
 from overread.domain.study import TenantId
 from overread.store import roles
 from overread.store.cipher import Ciphers
@@ -24,9 +27,15 @@ from overread.store.queue import TransactionalQueue
 from overread.store.repositories.analyses import Analyses
 from overread.store.repositories.audit import Audit
 from overread.store.repositories.events import Events
+from overread.store.repositories.features import FeatureSwitches
+from overread.store.repositories.optouts import OptOuts
 from overread.store.repositories.outlines import Outlines
+from overread.store.repositories.settings import Settings
 from overread.store.repositories.studies import Studies
+from overread.store.repositories.machines import ApiKeys, Providers
+from overread.store.repositories.sessions import Sessions
 from overread.store.repositories.users import Users
+from overread.store.repositories.worklist import Worklist
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +59,20 @@ def _check_if_idle(connection: Connection) -> None:
 class Postgres:
     """Implements `services.ports.Database`. Small lazy pools, one per tenant; the least recently used one is closed."""
 
-    def __init__(self, conninfo: str, secret: bytes, ciphers: Ciphers, *, pool_size: int = 6) -> None:
-        """`conninfo` names the server and database; user and password are set per tenant."""
+    def __init__(
+        self,
+        conninfo: str,
+        secret: bytes,
+        ciphers: Ciphers,
+        *,
+        pool_size: int = 6,
+        gate: Callable[[TenantId], None] = lambda _tenant: None,
+    ) -> None:
+        """`conninfo` names the server and database; user and password are set per tenant.
+
+        `gate` raises for a tenant that is not worked for (`directory.TenantGate.check`).
+        """
+        self._gate = gate
         self._ciphers = ciphers
         self._conninfo = conninfo
         self._secret = secret
@@ -62,8 +83,23 @@ class Postgres:
         set_json_loads(loads)
 
     def unit(self, tenant: TenantId) -> PostgresUnit:
-        """One transaction of this tenant; raises `StoreUnavailable` on entry if there is no server."""
+        """One transaction of this tenant; raises `StoreUnavailable` on entry if there is no server.
+
+        Raises `TenantSuspended` or `TenantUnavailable` at once for a tenant that is not worked for.
+        """
+        try:
+            self._gate(tenant)
+        except TenantSuspended:
+            self.forget(tenant)
+            raise
         return PostgresUnit(self._pool(tenant), tenant, self._ciphers)
+
+    def forget(self, tenant: TenantId) -> None:
+        """Close a tenant's connections; a unit that is under way keeps its own until it ends."""
+        with self._lock:
+            pool = self._pools.pop(tenant, None)
+        if pool is not None:
+            pool.close()
 
     def close(self) -> None:
         """Close all connections."""
@@ -117,11 +153,22 @@ class PostgresUnit:
         self.studies = Studies(connection)
         self.analyses = Analyses(connection)
         self.outlines = Outlines(connection)
+        self.worklist = Worklist(connection, self.analyses)
+        self.features = FeatureSwitches(connection)
+        self.opt_outs = OptOuts(connection, self.patient_index)
+        self.settings = Settings(connection)
         self.jobs = TransactionalQueue(connection)
         self.events = Events(connection)
-        self.audit = Audit(connection)
+        self.audit = Audit(connection, self.tenant, self.patient_index, self._patient_of)
         self.users = Users(connection, self.tenant)
+        self.sessions = Sessions(connection)
+        self.api_keys = ApiKeys(connection)
+        self.provider = Providers(connection)
         return self
+
+    def _patient_of(self, study_id: UUID) -> PatientRef | None:
+        row = self.studies.get(study_id)
+        return PatientRef(issuer=row.issuer_of_patient_id, patient_id=row.patient_id) if row is not None else None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

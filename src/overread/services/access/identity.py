@@ -36,24 +36,54 @@ class Permission(StrEnum):
     UPLOAD = "upload"
     SEE_REJECTED = "see_rejected"
     SEE_SYSTEM = "see_system"
+    #: Accounts, roles and API keys of the tenant.
+    MANAGE_USERS = "manage_users"
+    #: Which AI runs.
+    MANAGE_FEATURES = "manage_features"
+    #: Patients who object to AI.
+    MANAGE_OPT_OUTS = "manage_opt_outs"
+    #: Who looked at a patient's studies.
+    REPORT_ACCESS = "report_access"
 
 
 _CLINICAL = frozenset({Permission.READ_STUDIES, Permission.REQUEST_ANALYSIS, Permission.UPLOAD})
 
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.RADIOLOGIST: _CLINICAL,
-    Role.TECHNICIAN: _CLINICAL,
-    Role.ADMIN: _CLINICAL | {Permission.SEE_REJECTED, Permission.SEE_SYSTEM},
+    Role.TECHNICIAN: _CLINICAL | {Permission.MANAGE_OPT_OUTS},
+    Role.ADMIN: _CLINICAL
+    | {
+        Permission.SEE_REJECTED,
+        Permission.SEE_SYSTEM,
+        Permission.MANAGE_USERS,
+        Permission.MANAGE_FEATURES,
+        Permission.MANAGE_OPT_OUTS,
+        Permission.REPORT_ACCESS,
+    },
     Role.OPERATOR: frozenset({Permission.SEE_SYSTEM}),
     Role.SERVICE: _CLINICAL,
 }
 
 
+class Means(StrEnum):
+    """How somebody proved who they are."""
+
+    #: Session of the pages: a cookie, ends when nobody uses it.
+    PAGE = "page"
+    #: Token of POST /api/auth/login.
+    TOKEN = "token"
+    #: Token of the hospital's identity provider.
+    PROVIDER = "provider"
+    #: Key of a machine.
+    API_KEY = "api_key"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Somebody who is logged in, as their token says."""
+    """Somebody who is logged in: who they are by their token, what they may do by the server's own row."""
 
-    user_id: UUID
+    #: None for a machine with an API key.
+    user_id: UUID | None
     name: str
     display_name: str
     role: Role
@@ -61,10 +91,21 @@ class Identity:
     #: `jti` of the token: one log-in.
     session: str
     expires_at: datetime
+    means: Means = Means.TOKEN
+    #: A page's session ends then, unless somebody uses the page.
+    idle_at: datetime | None = None
+    #: Less than the role has; None: all of it.
+    only: frozenset[Permission] | None = None
+    must_change_password: bool = False
 
     def may(self, permission: Permission) -> bool:
-        """Whether the role allows it."""
-        return permission in PERMISSIONS[self.role]
+        """Whether the role allows it (and the API key, for a machine)."""
+        return permission in PERMISSIONS[self.role] and (self.only is None or permission in self.only)
+
+    @property
+    def valid_until(self) -> datetime:
+        """When it ends by itself as things stand."""
+        return self.expires_at if self.idle_at is None else min(self.expires_at, self.idle_at)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -159,6 +159,10 @@ class Analyses:
             raise Conflict(f"The analysis is {status} and cannot be cancelled.", status=status.value)
         return status
 
+    def withdraw(self, analysis_id: UUID, code: str, message: str, now: datetime) -> bool:
+        """pending or processing -> cancelled, with the reason."""
+        return self._finish(analysis_id, "cancelled", now, code, message)
+
     def reopen(self, analysis_id: UUID, now: datetime) -> bool:
         """failed or cancelled -> pending (Retry), at the study's present revision."""
         done = self._connection.execute(
@@ -268,6 +272,12 @@ class Analyses:
         row = self._rows.execute(f"{_SELECT} WHERE a.id = %s", (analysis_id,)).fetchone()
         return None if row is None else self._with_results([row])[0]
 
+    def many(self, ids: list[UUID]) -> list[AnalysisRow]:
+        """With their results, in any order."""
+        if not ids:
+            return []
+        return self._with_results(self._rows.execute(f"{_SELECT} WHERE a.id = ANY(%s)", (ids,)).fetchall())
+
     def latest_for_study(self, study_id: UUID) -> AnalysisRow | None:
         """The one that is not superseded, else the newest."""
         row = self._rows.execute(
@@ -277,7 +287,7 @@ class Analyses:
 
     def search(self, flt: AnalysisFilter) -> tuple[tuple[AnalysisRow, ...], int]:
         """One page, and the total. Critical first, then urgent, then older first; repeats newest first."""
-        where, values = _conditions(flt)
+        where, values = conditions(flt)
         order = "a.completed_at DESC, a.id" if flt.repeat_only else "a.priority DESC, a.requested_at, a.id"
         total = self._connection.execute(
             f"SELECT count(*) FROM image_analyses a JOIN studies s ON s.id = a.study_id WHERE {where}",  # noqa: S608
@@ -340,7 +350,7 @@ class Analyses:
         return found
 
 
-def _conditions(flt: AnalysisFilter) -> tuple[str, list[Any]]:
+def conditions(flt: AnalysisFilter) -> tuple[str, list[Any]]:
     """The WHERE of a search, every value a parameter."""
     clauses: list[str] = ["true"]
     values: list[Any] = []
@@ -365,11 +375,18 @@ def _conditions(flt: AnalysisFilter) -> tuple[str, list[Any]]:
         add("a.requested_at >= %s", flt.date_from)
     if flt.date_to is not None:
         add("a.requested_at <= %s", flt.date_to)
+    if flt.not_analysed_only:
+        add("s.not_analysed_since IS NOT NULL")
     if flt.text:
-        pattern = "%" + flt.text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
-        add(
-            "(s.patient_name ILIKE %s OR s.patient_id ILIKE %s OR s.accession_number ILIKE %s"
-            " OR s.study_description ILIKE %s OR s.study_instance_uid ILIKE %s)",
-            *([pattern] * 5),
-        )
+        add(*pattern_of(flt.text))
     return " AND ".join(clauses), values
+
+
+def pattern_of(text: str) -> list[str]:
+    """The clause of a free text over studies, and its values."""
+    pattern = "%" + text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
+    clause = (
+        "(s.patient_name ILIKE %s OR s.patient_id ILIKE %s OR s.accession_number ILIKE %s"
+        " OR s.study_description ILIKE %s OR s.study_instance_uid ILIKE %s)"
+    )
+    return [clause, *([pattern] * 5)]

@@ -13,6 +13,7 @@ from overread.domain.analysis import (
     Measurement,
     QualityAssessment,
 )
+from overread.domain.features import NotAnalysed
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.services.values import AnalysisRow, StudyRow
@@ -32,7 +33,7 @@ STUDY_COLUMNS = """
     s.id AS s_id, s.study_instance_uid, s.patient_id, s.issuer_of_patient_id, s.patient_name, s.patient_birth_date,
     s.patient_sex, s.accession_number, s.study_description, s.study_datetime, s.modality AS s_modality,
     s.dicom_modalities, s.body_part, s.revision AS s_revision, s.instance_count, s.image_count, s.received_first,
-    s.received_last, s.queue_priority AS s_queue_priority, s.patient_conflict
+    s.received_last, s.queue_priority AS s_queue_priority, s.patient_conflict, s.not_analysed_why
 """
 
 ANALYSIS_COLUMNS = """
@@ -67,6 +68,7 @@ def study_row(row: Row) -> StudyRow:
         received_last=row["received_last"],
         queue_priority=level(row["s_queue_priority"]),
         patient_conflict=row["patient_conflict"],
+        not_analysed=from_json(NotAnalysed, row["not_analysed_why"]) if row["not_analysed_why"] else None,
     )
 
 

@@ -11,6 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from overread.domain.features import NotAnalysed
 from overread.domain.ids import uuid7
 from overread.domain.modality import Modality, modality_of, quiet_period
 from overread.domain.priority import Level
@@ -233,6 +234,13 @@ class Studies:
             "UPDATE studies SET queue_priority = greatest(queue_priority, %s) WHERE id = %s", (level.rank, study_id)
         )
 
+    def set_not_analysed(self, study_id: UUID, why: NotAnalysed | None) -> None:
+        """Why the AI does not read the study; None once it does."""
+        self._connection.execute(
+            "UPDATE studies SET not_analysed_since = %s, not_analysed_why = %s WHERE id = %s",
+            (why.since if why else None, Jsonb(to_json(why)) if why else None, study_id),
+        )
+
     # --- reading ---------------------------------------------------------------------------------------------
 
     def get(self, study_id: UUID) -> StudyRow | None:
@@ -251,6 +259,15 @@ class Studies:
             (study_id_or_uid,),
         ).fetchone()
         return None if row is None else study_row(row)
+
+    def of_patient(self, patient_id: str, issuer: str) -> tuple[StudyRow, ...]:
+        """Newest first; without an issuer, of the number under any."""
+        rows = self._rows.execute(
+            f"SELECT {STUDY_COLUMNS} FROM studies s WHERE s.patient_id = %(id)s"  # noqa: S608
+            " AND (%(issuer)s = '' OR s.issuer_of_patient_id = %(issuer)s) ORDER BY s.received_first DESC, s.id",
+            {"id": patient_id, "issuer": issuer},
+        ).fetchall()
+        return tuple(study_row(row) for row in rows)
 
     def instances(self, study_id: UUID) -> tuple[StoredInstance, ...]:
         """All assembled instances, sorted by series number, instance number, UID."""
