@@ -29,7 +29,8 @@ from overread.store.database import Postgres
 from overread.store.directory import Directory
 from overread.store.engine import EmbeddedPostgres
 from overread.store.keys import DatabaseKeyRing, tenant_login
-from overread.store.objects import open_objects
+from overread.store.encrypted_objects import EncryptedObjects
+from overread.store.objects import PieceStore, open_objects
 
 if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no web server, a web server no model
     from fastapi import FastAPI
@@ -85,6 +86,8 @@ class Overread:
     settings: Settings
     database: Postgres
     objects: ObjectStore
+    #: Where `objects` puts what it encrypted.
+    stored: PieceStore
     parser: DicomParser
     receive: ReceiveService
     assemble: AssembleService
@@ -108,13 +111,15 @@ def build(settings: Settings) -> Overread:
     configure_logging(settings.log_level)
     cipher = ciphers(settings)
     database = Postgres(database_url(settings), settings.secret(), cipher)
-    objects = open_objects(settings.objects_url, settings.state_dir / "objects")
+    stored = open_objects(settings.objects_url, settings.state_dir / "objects")
+    objects = EncryptedObjects(stored, cipher)
     parser = PydicomParser()
     assemble = AssembleService(database=database, clock=now, quiet_factor=settings.quiet_factor)
     return Overread(
         settings=settings,
         database=database,
         objects=objects,
+        stored=stored,
         parser=parser,
         assemble=assemble,
         receive=ReceiveService(database=database, objects=objects, parser=parser, assemble=assemble, clock=now),

@@ -72,9 +72,13 @@ def _database(overread: bootstrap.Overread) -> str:
 def _objects(overread: bootstrap.Overread) -> str:
     tenant = TenantId(slug="doctor")
     key = f"probe/{uuid4()}.dcm"
-    overread.objects.put(tenant, key, b"overread doctor")
-    if overread.objects.get(tenant, key) != b"overread doctor":
-        raise _NeedsCare("An object came back changed.", remedy="Check the disk.")
+    overread.stored.put_pieces(tenant, key, lambda: (b"overread doctor",))
+    try:
+        with overread.stored.reader(tenant, key) as stream:
+            if stream.read(100) != b"overread doctor":
+                raise _NeedsCare("An object came back changed.", remedy="Check the disk.")
+    finally:
+        overread.stored.delete(tenant, key)
     return "writes and reads"
 
 

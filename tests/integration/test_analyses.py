@@ -328,7 +328,7 @@ def test_one_bad_image_leaves_the_others_read(bench: Bench) -> None:
     with bench.overread.database.unit(bench.tenant) as unit:
         (stored,) = unit.studies.instances(study)
     bench.receive(2)
-    path = bench.overread.objects.path(bench.tenant, stored.object_key)  # type: ignore[attr-defined]
+    path = bench.overread.stored.path(bench.tenant, stored.object_key)  # type: ignore[attr-defined]
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-2000])
     bench.service.run(bench.tenant, bench.latest(study).id)

@@ -266,12 +266,14 @@ class KeyUnavailable(OverreadError):
     """The key of encrypted data cannot be had: no master key, no KMS, or a version that is retired."""
 
     code = "KEY_UNAVAILABLE"
+    transient = True
 
 
 class KeyShredded(KeyUnavailable):
     """The tenant's keys were shredded: nothing of it can be read again."""
 
     code = "KEY_SHREDDED"
+    transient = False
 
 
 class IdentifiersDamaged(OverreadError):

@@ -12,15 +12,19 @@ from overread.domain.errors import OverreadError
 from overread.domain.modality import quiet_period
 from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, TenantId
 from overread.services.assemble import AssembleService
-from overread.services.ports import Clock, Database, DicomParser, ObjectStore
+from overread.services.ports import Clock, Database, DicomParser, ObjectStore, PatientIndex
 from overread.services.values import Filed, Rejection
 
 log = structlog.get_logger(__name__)
 
 
-def object_key(record: InstanceRecord) -> str:
-    """Where an instance's bytes lie. The content's hash is in it, so another content can never overwrite it."""
-    return f"instances/{record.file_sha256[:2]}/{record.file_sha256}.dcm"
+def object_key(record: InstanceRecord, index: PatientIndex) -> str:
+    """Where an instance's bytes lie. What stands for its content is in it: another content can never overwrite it.
+
+    Not the hash itself: somebody who has the same file could tell by the name that it is here.
+    """
+    name = index.content(record.file_sha256)
+    return f"instances/{name[:2]}/{name}.dcm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +48,9 @@ class ReceiveService:
         except OverreadError as error:
             self._refuse(tenant, error, sender)
             raise
-        key = object_key(record)
         now = self.clock()
         with self.database.unit(tenant) as unit:
+            key = object_key(record, unit.patient_index)
             filed = unit.studies.file_instance(record, key, sender, now, partial(self.objects.put, tenant, key, data))
             if filed.outcome is ReceiveOutcome.QUARANTINED:
                 unit.audit.record(

@@ -13,9 +13,10 @@ import os
 import re
 import secrets
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from overread.domain.errors import InvalidRequest, ObjectMissing, SetupError, StorageFull, StoreUnavailable
 from overread.domain.study import TenantId
@@ -23,7 +24,35 @@ from overread.domain.study import TenantId
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as ObstoreStore
 
-    from overread.services.ports import ObjectStore
+Pieces = Callable[[], Iterable[bytes | memoryview]]
+"""Makes the bytes of an object, piece by piece, from the start at each call."""
+
+
+class Readable(Protocol):
+    """What an object is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Exactly `size` bytes, fewer only at the end."""
+        ...
+
+
+class PieceStore(Protocol):
+    """Objects in pieces: none need be whole in memory. `LocalObjects` and `S3Objects`."""
+
+    def put_pieces(self, tenant: TenantId, key: str, pieces: Pieces) -> None:
+        """Durable when it returns. Raises `StorageFull`, `StoreUnavailable`, `InvalidRequest`."""
+        ...
+
+    def reader(self, tenant: TenantId, key: str) -> contextlib.AbstractContextManager[Readable]:
+        """Raises `ObjectMissing`, `StoreUnavailable`, `InvalidRequest`."""
+        ...
+
+    def exists(self, tenant: TenantId, key: str) -> bool: ...
+
+    def delete(self, tenant: TenantId, key: str) -> None:
+        """What is not there is fine."""
+        ...
+
 
 MAX_KEY_LENGTH = 200
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*){0,7}")
@@ -81,13 +110,17 @@ class LocalObjects:
 
     def put(self, tenant: TenantId, key: str, data: bytes | memoryview) -> None:
         """Store durably; again with the same bytes changes nothing. Raises `StorageFull`, `InvalidRequest`."""
+        self.put_pieces(tenant, key, lambda: (data,))
+
+    def put_pieces(self, tenant: TenantId, key: str, pieces: Pieces) -> None:
+        """As `put`, from pieces."""
         target = self.path(tenant, key)
         try:
             self._folders(tenant)
             try:
-                _create(target, data)
+                _create(target, pieces)
             except FileExistsError:
-                _replace(target, data)
+                _replace(target, pieces)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise StorageFull(
@@ -102,8 +135,25 @@ class LocalObjects:
         except FileNotFoundError as error:
             raise ObjectMissing(f"The object {key} is not in the object store.") from error
 
+    @contextlib.contextmanager
+    def reader(self, tenant: TenantId, key: str) -> Iterator[Readable]:
+        """Raises `ObjectMissing`, `InvalidRequest`."""
+        try:
+            stream = self.path(tenant, key).open("rb")
+        except FileNotFoundError as error:
+            raise ObjectMissing(f"The object {key} is not in the object store.") from error
+        with stream:
+            yield stream
+
     def exists(self, tenant: TenantId, key: str) -> bool:
         return self.path(tenant, key).is_file()
+
+    def delete(self, tenant: TenantId, key: str) -> None:
+        """Gone for good when it returns; what is not there is fine. Raises `InvalidRequest`."""
+        path = self.path(tenant, key)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            _sync_folder(path.parent)
 
     def _folders(self, tenant: TenantId) -> None:
         """Make a tenant's folders, durably, once in this process."""
@@ -119,7 +169,7 @@ class LocalObjects:
             self._made.add(tenant)
 
 
-def _create(target: Path, data: bytes | memoryview) -> None:
+def _create(target: Path, pieces: Pieces) -> None:
     """A new file under a name that is free. Raises `FileExistsError` if it is not."""
     folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -127,11 +177,11 @@ def _create(target: Path, data: bytes | memoryview) -> None:
             descriptor = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=folder)
         except OSError as error:
             if error.errno in _NO_TMPFILE:
-                _replace(target, data)
+                _replace(target, pieces)
                 return
             raise
         try:
-            _write_all(descriptor, data)
+            _write_all(descriptor, pieces)
             # With a folder's descriptor Python calls linkat(2), which alone follows this link to the nameless file.
             os.link(f"/proc/self/fd/{descriptor}", target.name, src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(descriptor)
@@ -142,13 +192,13 @@ def _create(target: Path, data: bytes | memoryview) -> None:
         os.close(folder)
 
 
-def _replace(target: Path, data: bytes | memoryview) -> None:
+def _replace(target: Path, pieces: Pieces) -> None:
     """The file under its name, whether that is free or not; leftovers of a crash start with `.put-`."""
     temporary = target.parent / f".put-{secrets.token_hex(8)}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
-            _write_all(descriptor, data)
+            _write_all(descriptor, pieces)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -159,10 +209,11 @@ def _replace(target: Path, data: bytes | memoryview) -> None:
     _sync_folder(target.parent)
 
 
-def _write_all(descriptor: int, data: bytes | memoryview) -> None:
-    left = memoryview(data).cast("B")
-    while left:
-        left = left[os.write(descriptor, left) :]
+def _write_all(descriptor: int, pieces: Pieces) -> None:
+    for piece in pieces():
+        left = memoryview(piece).cast("B")
+        while left:
+            left = left[os.write(descriptor, left) :]
 
 
 def _sync_folder(folder: Path) -> None:
@@ -210,6 +261,28 @@ class S3Objects:
         with _translated(key):
             return bytes(obstore.get(self._store, _s3_path(tenant, key)).bytes())
 
+    def put_pieces(self, tenant: TenantId, key: str, pieces: Pieces) -> None:
+        """As `put`, from pieces: what is longer than a part (5 MiB) is uploaded part by part."""
+        import obstore
+
+        with _translated(key):
+            obstore.put(self._store, _s3_path(tenant, key), iter(pieces()))
+
+    @contextlib.contextmanager
+    def reader(self, tenant: TenantId, key: str) -> Iterator[Readable]:
+        """Raises `ObjectMissing`, `StoreUnavailable`, `InvalidRequest`."""
+        import obstore
+
+        with _translated(key):
+            yield _Buffered(iter(obstore.get(self._store, _s3_path(tenant, key)).stream(min_chunk_size=1 << 20)))
+
+    def delete(self, tenant: TenantId, key: str) -> None:
+        """What is not there is fine. Raises `StoreUnavailable`, `InvalidRequest`."""
+        import obstore
+
+        with contextlib.suppress(ObjectMissing), _translated(key):
+            obstore.delete(self._store, _s3_path(tenant, key))
+
     def exists(self, tenant: TenantId, key: str) -> bool:
         """Raises `StoreUnavailable`, `InvalidRequest`."""
         import obstore
@@ -220,6 +293,23 @@ class S3Objects:
         except ObjectMissing:
             return False
         return True
+
+
+class _Buffered:
+    """`Readable` of a stream of buffers of any length."""
+
+    def __init__(self, stream: Iterator[Any]) -> None:
+        self._stream = stream
+        self._left = b""
+
+    def read(self, size: int, /) -> bytes:
+        parts, have = [self._left], len(self._left)
+        while have < size and (piece := next(self._stream, None)) is not None:
+            parts.append(bytes(piece))
+            have += len(parts[-1])
+        data = b"".join(parts)
+        self._left = data[size:]
+        return data[:size]
 
 
 def _s3_path(tenant: TenantId, key: str) -> str:
@@ -245,7 +335,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def open_objects(url: str, default_folder: Path) -> ObjectStore:
+def open_objects(url: str, default_folder: Path) -> LocalObjects | S3Objects:
     """The object store that a setting names: an address with `://`, a folder, or (empty) `default_folder`."""
     if "://" in url and not url.startswith("file://"):
         return S3Objects.from_url(url)
