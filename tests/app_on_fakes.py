@@ -37,11 +37,15 @@ from overread.domain.priority import Level
 from overread.domain.study import Sender, TenantId
 from overread.http.app import create_app
 from overread.http.wiring import HttpSettings, Services
-from overread.services.access import AccessService, Role, hash_password
+from overread.services.access import AccessService, KeyRing, Role, Sealer, hash_password
 from overread.services.assemble import AssembleService
+from overread.services.features import FeatureService
+from overread.services.optout import OptOutService
+from overread.services.patient_report import PatientReportService
 from overread.services.receive import ReceiveService
 from overread.services.requests import RequestService
 from overread.services.values import DeadLetter, UserRow
+from tests.fake_identity import FakeProviderWeb
 from tests.fakes import FakeClock, FakeDatabase, FakeObjects
 
 PASSWORD = "correct horse battery staple"
@@ -215,6 +219,7 @@ class World:
 def make_world(**settings: Any) -> World:
     """Two hospitals with a user for each role (name = role) in each; `settings` overwrite HttpSettings."""
     clock, db, objects = FakeClock(), FakeDatabase(), FakeObjects()
+    web_of_provider = FakeProviderWeb()
     for tenant in (ALPHA, BETA):
         for role in Role:
             db.state(tenant).users[role.value] = UserRow(
@@ -235,11 +240,16 @@ def make_world(**settings: Any) -> World:
         requests=RequestService(database=db, clock=clock),
         access=AccessService(
             db,
-            keys={"1": b"k" * 32, "0": b"o" * 32},
-            active_key="1",
+            ring=KeyRing.fixed({"1": b"k" * 32, "0": b"o" * 32}, "1"),
+            sealer=Sealer(b"s" * 32),
             clock=clock,
+            web=web_of_provider,
             tenant_exists=lambda t: t in (ALPHA, BETA),
+            ticks=lambda: clock().timestamp(),
         ),
+        features=FeatureService(database=db, clock=clock, cache=assemble.features),
+        opt_outs=OptOutService(database=db, clock=clock),
+        patient_reports=PatientReportService(database=db, clock=clock),
         events=db.events,
         dead_letters=lambda _limit: (
             DeadLetter(

@@ -8,7 +8,7 @@ import asyncio
 import copy
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from overread.domain.analysis import AnalysisOutcome, AnalysisStatus
-from overread.domain.audit import Actor, AuditAction, AuditEvent, AuditOutcome, PatientRef
+from overread.domain.audit import Actor, AuditAction, AuditEvent, AuditFilter, AuditOutcome, PatientRef
 from overread.domain.errors import Conflict, ObjectMissing, StoreUnavailable
 from overread.domain.features import CATALOGUE, Feature, Features, NotAnalysed, Switch
 from overread.domain.ids import uuid7
@@ -26,6 +26,7 @@ from overread.domain.priority import Level, higher
 from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, StoredInstance, TenantId
 from overread.render.outlines import SliceOutline
 from overread.services import acting
+from overread.services.identity_values import ApiKeyRow, ProviderRow
 from overread.services.ports import COUNTED_AT_MOST, Database, EventSource, ObjectStore
 from overread.services.values import (
     AnalysisFilter,
@@ -36,6 +37,7 @@ from overread.services.values import (
     Filed,
     OptOut,
     OutlinedSegment,
+    PatientEvents,
     Rejection,
     SlicePlace,
     StoredSetting,
@@ -44,6 +46,7 @@ from overread.services.values import (
     WaitingStudy,
     WorklistRow,
 )
+from tests.fake_identity import FakeApiKeys, FakeProvider, FakeSessions, FakeUsers
 
 
 class FakeClock:
@@ -81,6 +84,11 @@ class TenantState:
     analyses: dict[UUID, AnalysisRow] = field(default_factory=dict)
     outlines: dict[UUID, tuple[SliceOutline, ...]] = field(default_factory=dict)
     users: dict[str, UserRow] = field(default_factory=dict)
+    recovery_codes: dict[tuple[UUID, str], bool] = field(default_factory=dict)
+    revoked: dict[str, UUID] = field(default_factory=dict)
+    failures: dict[tuple[str, str], tuple[int, datetime]] = field(default_factory=dict)
+    api_keys: dict[str, ApiKeyRow] = field(default_factory=dict)
+    provider: list[ProviderRow] = field(default_factory=list)
     audit: list[tuple[str, str, UUID | None, dict[str, Any]]] = field(default_factory=list)
     #: The same rows in full.
     trail: list[AuditEvent] = field(default_factory=list)
@@ -570,6 +578,32 @@ class FakeOptOuts:
         return tuple(sorted(found, key=lambda o: o.added_at, reverse=True)[:limit])
 
 
+class FakePatientTrail:
+    def __init__(self, state: TenantState, index: FakePatientIndex) -> None:
+        self._state, self._index = state, index
+
+    def of_patient(self, patients: Sequence[PatientRef], study_ids: Sequence[UUID]) -> tuple[PatientEvents, ...]:
+        names = {self._index.blind(p.issuer, p.patient_id).hex() for p in patients}
+        groups: dict[tuple[Any, ...], list[AuditEvent]] = {}
+        for e in self._state.trail:
+            if e.patient in names or e.study_id in study_ids:
+                key = (e.at.date(), e.action, e.actor.name, e.actor.role, e.study_id, e.outcome)
+                groups.setdefault(key, []).append(e)
+        return tuple(
+            PatientEvents(
+                action=key[1],
+                actor=key[2],
+                role=key[3],
+                study_id=key[4],
+                outcome=key[5],
+                first=found[0].at,
+                last=found[-1].at,
+                times=len(found),
+            )
+            for key, found in groups.items()
+        )
+
+
 class FakeOutlines:
     def __init__(self, state: TenantState) -> None:
         self._state = state
@@ -668,6 +702,26 @@ class FakeAudit:
         )
 
 
+class FakeAuditLog:
+    def __init__(self, state: TenantState) -> None:
+        self._state = state
+
+    def search(self, flt: AuditFilter) -> tuple[AuditEvent, ...]:
+        found = [
+            e
+            for e in reversed(self._state.trail)
+            if (flt.actor is None or e.actor.name == flt.actor)
+            and (flt.action is None or e.action == flt.action)
+            and (flt.outcome is None or e.outcome == flt.outcome)
+            and (flt.study_id is None or e.study_id == flt.study_id)
+            and (flt.patients is None or e.patient in flt.patients)
+            and (flt.date_from is None or e.at >= flt.date_from)
+            and (flt.date_to is None or e.at <= flt.date_to)
+            and (flt.before is None or (e.at, e.id) < flt.before)
+        ]
+        return tuple(found[: flt.limit])
+
+
 class FakePatientIndex:
     """Blind in its way: not to be undone by reading, the same for the same patient of one tenant."""
 
@@ -679,14 +733,6 @@ class FakePatientIndex:
 
     def content(self, sha256: str) -> str:
         return hashlib.sha256(f"{self._tenant}\0{sha256}".encode()).hexdigest()
-
-
-class FakeUsers:
-    def __init__(self, state: TenantState) -> None:
-        self._state = state
-
-    def by_name(self, name: str) -> UserRow | None:
-        return self._state.users.get(name)
 
 
 class FakeUnit:
@@ -713,9 +759,14 @@ class FakeUnit:
         self.settings = FakeSettings(state)
         self.jobs = FakeJobs(state)
         self.audit = FakeAudit(self, state)
-        self.users = FakeUsers(state)
+        self.audit_log = FakeAuditLog(state)
+        self.users = FakeUsers(state.users, state.recovery_codes)
+        self.sessions = FakeSessions(state.users, state.revoked, state.failures)
+        self.api_keys = FakeApiKeys(state.api_keys)
+        self.provider = FakeProvider(state.provider)
         self.patient_index = FakePatientIndex(self.tenant)
         self.opt_outs = FakeOptOuts(state, self.patient_index)
+        self.patient_trail = FakePatientTrail(state, self.patient_index)
         self.events = self
         return self
 

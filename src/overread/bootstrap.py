@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import hmac
 from dataclasses import dataclass
@@ -23,10 +22,11 @@ from overread.services.assemble import AssembleService
 from overread.services.ports import Database, DicomParser, KeyManagement, ObjectStore
 from overread.services.receive import ReceiveService
 from overread.services.requests import RequestService
+from overread.services.tenant_settings import TenantSettingsService
 from overread.store import keys_master, roles
 from overread.store.cipher import Ciphers
 from overread.store.database import Postgres
-from overread.store.directory import Directory
+from overread.store.directory import Directory, TenantGate
 from overread.store.engine import EmbeddedPostgres
 from overread.store.keys import DatabaseKeyRing, tenant_login
 from overread.store.encrypted_objects import EncryptedObjects
@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no
     from overread.dicom.sr import HighdicomSrWriter
     from overread.inference.registry import Registry
     from overread.pipeline.analysers.contract import VolumeAnalyser
+    from overread.services.access import AccessService
     from overread.services.analyse import AnalyseService
     from overread.services.reconcile import ReconcileService
     from overread.services.structured_report import StructuredReportService
@@ -93,10 +94,13 @@ class Overread:
     assemble: AssembleService
     requests: RequestService
     directory: Directory
+    gate: TenantGate
+    tenant_settings: TenantSettingsService
 
     def close(self) -> None:
         """Give connections back."""
         self.database.close()
+        self.gate.close()
 
     def login(self, role: str, *, direct: bool = False) -> str:
         """Connection string of a shared log-in; `direct` for LISTEN."""
@@ -110,7 +114,8 @@ def build(settings: Settings) -> Overread:
     """Everything but models and HTTP. The database need not run yet."""
     configure_logging(settings.log_level)
     cipher = ciphers(settings)
-    database = Postgres(database_url(settings), settings.secret(), cipher)
+    gate = TenantGate(roles.login(database_url(settings), settings.secret(), roles.DOOR))
+    database = Postgres(database_url(settings), settings.secret(), cipher, gate=gate.check)
     stored = open_objects(settings.objects_url, settings.state_dir / "objects")
     objects = EncryptedObjects(stored, cipher)
     parser = PydicomParser()
@@ -125,6 +130,8 @@ def build(settings: Settings) -> Overread:
         receive=ReceiveService(database=database, objects=objects, parser=parser, assemble=assemble, clock=now),
         requests=RequestService(database=database, clock=now, concurrency=max(1, settings.concurrency)),
         directory=Directory(database.login(roles.DOOR)),
+        gate=gate,
+        tenant_settings=TenantSettingsService(database, now),
     )
 
 
@@ -200,6 +207,7 @@ def build_worker(overread: Overread) -> WorkerParts:
             analysers=analysers(),
             clock=now,
             table=TriageTable.from_catalogue(),
+            choices=overread.tenant_settings.current,
         ),
         structured_report=StructuredReportService(
             database=database,
@@ -212,38 +220,47 @@ def build_worker(overread: Overread) -> WorkerParts:
     )
 
 
+def access(overread: Overread) -> AccessService:
+    """Log-in, sessions, accounts."""
+    from overread.exchange.fetch import ProviderFetch
+    from overread.services.access import AccessService, KeyRing, Sealer
+    from overread.store.token_keys import TokenKeys
+
+    settings = overread.settings
+    secret = settings.secret()
+    return AccessService(
+        overread.database,
+        ring=KeyRing(TokenKeys(overread.login(roles.DOOR), secret)),
+        sealer=Sealer(hmac.new(secret, b"overread sealed secrets 1", hashlib.sha256).digest()),
+        clock=now,
+        web=ProviderFetch(),
+        lifetime=timedelta(seconds=settings.token_seconds),
+        idle=timedelta(minutes=settings.idle_minutes),
+        tenant_exists=overread.gate.known,
+    )
+
+
 def build_app(overread: Overread) -> FastAPI:
     """The HTTP application: API and pages."""
     from overread import api, web
     from overread.http.app import create_app
     from overread.http.wiring import HttpSettings, Services
-    from overread.services.access import AccessService
+    from overread.services.features import FeatureService
+    from overread.services.optout import OptOutService
+    from overread.services.patient_report import PatientReportService
     from overread.store.events import PostgresEvents
 
     settings = overread.settings
-    key = hmac.new(settings.secret(), b"overread token key 1", hashlib.sha256).digest()
-
-    @functools.lru_cache(maxsize=1)
-    def tenants_at(_minute: int) -> frozenset[TenantId]:
-        return frozenset(overread.directory.tenants())
-
-    def tenant_exists(tenant: TenantId) -> bool:
-        return tenant in tenants_at(int(now().timestamp()) // 10)
-
     services = Services(
         db=overread.database,
         objects=overread.objects,
         parser=overread.parser,
         receive=overread.receive,
         requests=overread.requests,
-        access=AccessService(
-            overread.database,
-            keys={"1": key},
-            active_key="1",
-            clock=now,
-            lifetime=timedelta(seconds=settings.token_seconds),
-            tenant_exists=tenant_exists,
-        ),
+        access=access(overread),
+        features=FeatureService(database=overread.database, clock=now, cache=overread.assemble.features),
+        opt_outs=OptOutService(database=overread.database, clock=now),
+        patient_reports=PatientReportService(database=overread.database, clock=now),
         events=PostgresEvents(overread.login(roles.DOOR, direct=True)),
         settings=HttpSettings(
             version=__version__,
@@ -252,12 +269,14 @@ def build_app(overread: Overread) -> FastAPI:
             dicom_host=settings.dicom_host,
             dicom_port=settings.dicom_port,
             cookie_secure=settings.https,
+            public_url=settings.public_url,
             max_upload_bytes=settings.upload_limit_mib * 1024 * 1024,
             spool_dir=_spool(settings),
         ),
         clock=now,
         started_at=now(),
         dead_letters=overread.directory.dead_letters,
+        check_tenant=overread.gate.check,
     )
     app = create_app(services, routers=[*api.ROUTERS, *web.ROUTERS], error_page=web.error_page)
     app.mount("/static", web.STATIC)

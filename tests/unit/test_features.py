@@ -44,8 +44,7 @@ def identity(role: Role = Role.ADMIN) -> Identity:
 def turn(
     world: World, feature: Feature, enabled: bool | None, modality: Modality | None = None, reason: str = "Under review"
 ) -> str:
-    service = FeatureService(database=world.db, clock=world.clock, cache=world.services.receive.assemble.features)  # type: ignore[attr-defined]
-    return service.set(identity(), feature.value, modality=modality, enabled=enabled, reason=reason)
+    return world.services.features.set(identity(), feature.value, modality=modality, enabled=enabled, reason=reason)
 
 
 @pytest.fixture

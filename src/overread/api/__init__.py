@@ -2,13 +2,15 @@
 
 from overread.api.analyses import router as _analyses
 from overread.api.events import router as _events
+from overread.api.features import router as _features
 from overread.api.health import router as _health
 from overread.api.images import router as _images
 from overread.api.login import router as _login
+from overread.api.optouts import router as _optouts
 from overread.api.outlines import router as _outlines
 from overread.api.studies import router as _studies
 from overread.api.uploads import router as _uploads
 
-ROUTERS = (_login, _analyses, _outlines, _uploads, _studies, _images, _events, _health)
+ROUTERS = (_login, _analyses, _outlines, _uploads, _studies, _images, _events, _features, _optouts, _health)
 
 __all__ = ["ROUTERS"]

@@ -121,6 +121,7 @@ async def identify(request: Request) -> Identity:
         raise
     limiters.api.take(f"session:{identity.session}")
     _check_tenant(request, identity)
+    services.check_tenant(identity.tenant)
     request.state.identity = identity
     return identity
 
@@ -184,4 +185,9 @@ Requester = Annotated[Identity, Depends(changing(Permission.REQUEST_ANALYSIS))]
 Uploader = Annotated[Identity, Depends(changing(Permission.UPLOAD))]
 RejectionReader = Annotated[Identity, Depends(reading(Permission.SEE_REJECTED))]
 SystemReader = Annotated[Identity, Depends(reading(Permission.SEE_SYSTEM))]
+FeatureReader = Annotated[Identity, Depends(reading(Permission.MANAGE_FEATURES))]
+FeatureManager = Annotated[Identity, Depends(changing(Permission.MANAGE_FEATURES))]
+OptOutReader = Annotated[Identity, Depends(reading(Permission.MANAGE_OPT_OUTS))]
+OptOutManager = Annotated[Identity, Depends(changing(Permission.MANAGE_OPT_OUTS))]
+AccessReporter = Annotated[Identity, Depends(changing(Permission.REPORT_ACCESS))]
 Anybody = Annotated[Identity, Depends(identify)]

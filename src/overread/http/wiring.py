@@ -14,6 +14,9 @@ from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.study import Sender, TenantId
 from overread.services.access import AccessService
+from overread.services.features import FeatureService
+from overread.services.optout import OptOutService
+from overread.services.patient_report import PatientReportService
 from overread.services.ports import Clock, Database, DicomParser, EventSource, ObjectStore
 from overread.services.values import DeadLetter, Filed
 
@@ -79,6 +82,8 @@ class HttpSettings:
     dicom_port: int = 11112
     #: True behind TLS: the session cookie is then `Secure`.
     cookie_secure: bool = False
+    #: Where browsers reach us; "": as the request says.
+    public_url: str = ""
     #: An upload in all, and what an archive may unpack to, in bytes.
     max_upload_bytes: int = 4 * GIB
     #: Any other request's body, in bytes.
@@ -103,12 +108,17 @@ class Services:
     receive: ReceivesInstances
     requests: HandlesRequests
     access: AccessService
+    features: FeatureService
+    opt_outs: OptOutService
+    patient_reports: PatientReportService
     events: EventSource
     settings: HttpSettings
     clock: Clock
     started_at: datetime
     #: Jobs of all tenants that failed for good, newest first, for the operator's page.
     dead_letters: Callable[[int], tuple[DeadLetter, ...]] = lambda _limit: ()
+    #: Raises `TenantSuspended` or `TenantUnavailable` for a hospital that is not worked for just now.
+    check_tenant: Callable[[TenantId], None] = lambda _tenant: None
     #: Checked by /readyz besides the database: name -> whether it works. Must not raise.
     checks: dict[str, Callable[[], bool]] = field(default_factory=dict)
 

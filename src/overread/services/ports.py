@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, Self
 from uuid import UUID
 
 from overread.domain.analysis import AnalysisOutcome, AnalysisStatus
-from overread.domain.audit import Actor, AuditAction, AuditOutcome, PatientRef
+from overread.domain.audit import Actor, AuditAction, AuditEvent, AuditFilter, AuditOutcome, PatientRef
 from overread.domain.features import Feature, Features, NotAnalysed, Switch
 from overread.domain.image import ImageInstance
 from overread.domain.modality import Modality
@@ -32,6 +32,7 @@ from overread.services.values import (
     Filed,
     OptOut,
     OutlinedSegment,
+    PatientEvents,
     Rejection,
     SegRequest,
     SrRequest,
@@ -314,6 +315,14 @@ class SettingsRepository(Protocol):
         ...
 
 
+class PatientTrail(Protocol):
+    """What is on record of one patient."""
+
+    def of_patient(self, patients: Sequence[PatientRef], study_ids: Sequence[UUID]) -> tuple[PatientEvents, ...]:
+        """Of any of these names of the patient, or of these studies. Oldest first, grouped by day."""
+        ...
+
+
 class JobQueue(Protocol):
     """Enqueues inside the transaction. Jobs carry opaque ids only."""
 
@@ -348,6 +357,14 @@ class AuditTrail(Protocol):
         (a study's own one if it is left out) and is kept as a keyed hash. A name as `actor` is completed by who acts
         just now (`services.acting`). `code` is the error's of what was denied or failed.
         """
+        ...
+
+
+class AuditLog(Protocol):
+    """The trail to read in."""
+
+    def search(self, flt: AuditFilter) -> tuple[AuditEvent, ...]:
+        """Newest first, at most `flt.limit`."""
         ...
 
 
@@ -435,6 +452,9 @@ class UnitOfWork(Protocol):
     def settings(self) -> SettingsRepository: ...
 
     @property
+    def patient_trail(self) -> PatientTrail: ...
+
+    @property
     def jobs(self) -> JobQueue: ...
 
     @property
@@ -442,6 +462,9 @@ class UnitOfWork(Protocol):
 
     @property
     def audit(self) -> AuditTrail: ...
+
+    @property
+    def audit_log(self) -> AuditLog: ...
 
     @property
     def users(self) -> UserRepository: ...

@@ -216,6 +216,20 @@ class OptOut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PatientEvents:
+    """Rows of the audit trail that say the same of one patient: one actor, action, study and day."""
+
+    action: str
+    actor: str
+    role: str
+    study_id: UUID | None
+    outcome: str
+    first: datetime
+    last: datetime
+    times: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnalysisFilter:
     """Filters of GET /api/image-analysis; None means any."""
 

@@ -22,18 +22,20 @@ from overread.domain.errors import StoreUnavailable, TenantSuspended
 from overread.domain.study import TenantId
 from overread.store import roles
 from overread.store.cipher import Ciphers
+from overread.store.audit_log import AuditLog
 from overread.store.codec import dumps, loads
 from overread.store.queue import TransactionalQueue
 from overread.store.repositories.analyses import Analyses
 from overread.store.repositories.audit import Audit
 from overread.store.repositories.events import Events
 from overread.store.repositories.features import FeatureSwitches
+from overread.store.repositories.machines import ApiKeys, Providers
 from overread.store.repositories.optouts import OptOuts
 from overread.store.repositories.outlines import Outlines
+from overread.store.repositories.patient_trail import PatientTrail
+from overread.store.repositories.sessions import Sessions
 from overread.store.repositories.settings import Settings
 from overread.store.repositories.studies import Studies
-from overread.store.repositories.machines import ApiKeys, Providers
-from overread.store.repositories.sessions import Sessions
 from overread.store.repositories.users import Users
 from overread.store.repositories.worklist import Worklist
 
@@ -156,15 +158,24 @@ class PostgresUnit:
         self.worklist = Worklist(connection, self.analyses)
         self.features = FeatureSwitches(connection)
         self.opt_outs = OptOuts(connection, self.patient_index)
+        self.patient_trail = PatientTrail(connection, self.patient_index)
         self.settings = Settings(connection)
         self.jobs = TransactionalQueue(connection)
         self.events = Events(connection)
+        self.audit_log = AuditLog(connection)
         self.audit = Audit(connection, self.tenant, self.patient_index, self._patient_of)
         self.users = Users(connection, self.tenant)
         self.sessions = Sessions(connection)
         self.api_keys = ApiKeys(connection)
         self.provider = Providers(connection)
         return self
+
+    @property
+    def connection(self) -> Connection:
+        """Of this transaction, for other modules of `store`; only inside the block."""
+        if self._connection is None:
+            raise RuntimeError("the unit of work is over")
+        return self._connection
 
     def _patient_of(self, study_id: UUID) -> PatientRef | None:
         row = self.studies.get(study_id)
