@@ -27,9 +27,9 @@ from overread.store import keys_master, roles
 from overread.store.cipher import Ciphers
 from overread.store.database import Postgres
 from overread.store.directory import Directory, TenantGate
+from overread.store.encrypted_objects import EncryptedObjects
 from overread.store.engine import EmbeddedPostgres
 from overread.store.keys import DatabaseKeyRing, tenant_login
-from overread.store.encrypted_objects import EncryptedObjects
 from overread.store.objects import PieceStore, open_objects
 
 if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no web server, a web server no model

@@ -47,7 +47,7 @@ def ensure(engine: sqlalchemy.Engine, settings: Settings) -> None:
     """Make the demo tenant if there is no tenant at all, and its users; changes nothing that is there."""
     tenant = bootstrap.DEMO_TENANT
     known = migrate.list_tenants(engine)
-    if known and tenant not in known:
+    if known and tenant not in migrate.list_tenants(engine, served=True):
         return
     secret = settings.secret()
     if not known:

@@ -18,7 +18,7 @@ from overread.domain.study import TenantId
 from overread.services.assemble import ANALYSE_TASK, SR_TASK
 from overread.services.retry import RetryPolicy
 from overread.store import roles
-from overread.store.worker_queue import JobFunction, WorkerQueue, queued_ids
+from overread.store.worker_queue import JobFunction, WorkerQueue, queued_ids, tenants_to_assemble
 
 log = structlog.get_logger(__name__)
 
@@ -101,15 +101,22 @@ def _sweep(overread: bootstrap.Overread, parts: bootstrap.WorkerParts, conninfo:
     def sweep() -> None:
         nonlocal last_reconcile
         try:
-            tenants = overread.directory.tenants()
-            for tenant in tenants:
-                overread.assemble.sweep(tenant)
+            for tenant in tenants_to_assemble(conninfo):
+                _one(tenant, lambda t: overread.assemble.sweep(t))
             if time.monotonic() - last_reconcile >= _RECONCILE_S:
                 last_reconcile = time.monotonic()
                 queued = queued_ids(conninfo, ANALYSE_TASK, "analysis")
-                for tenant in tenants:
-                    parts.reconcile.run(tenant, queued)
+                for tenant in overread.directory.tenants():
+                    _one(tenant, lambda t: parts.reconcile.run(t, queued))
         except StoreUnavailable as error:
             log.warning("sweep postponed", code=error.code)
 
     return sweep
+
+
+def _one(tenant: TenantId, work: Callable[[TenantId], object]) -> None:
+    """One hospital that cannot be worked for must not keep the others waiting."""
+    try:
+        work(tenant)
+    except OverreadError as error:
+        log.warning("sweep postponed", tenant=tenant.slug, code=error.code)

@@ -28,7 +28,7 @@ from overread.domain.errors import (
     StudyNotFound,
     UnsupportedModality,
 )
-from overread.domain.evidence import EvidenceBar, InputSpec, Interval, ModelIdentity, OutputEvidence
+from overread.domain.evidence import InputSpec, Interval, ModelIdentity, OutputEvidence
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.study import ReceiveOutcome, TenantId
@@ -95,6 +95,9 @@ class Shelf:
     def find(self, task: str) -> Model | None:
         return self.chest if task == "chest_xray" else None
 
+    def pinned(self, task: str, version: str) -> Model | None:
+        return self.chest if (task, version) == ("chest_xray", self.chest.identity.version) else None
+
 
 @dataclass
 class Bench:
@@ -117,7 +120,6 @@ class Bench:
             analysers=self.analysers,
             clock=now,
             table=TriageTable.from_catalogue(),
-            bar=EvidenceBar(),
         )
 
     def receive(self, number: int = 1, *, study: str = "s", series: str = "a", **changes: str) -> UUID:

@@ -6,6 +6,8 @@ below the tenant's bar it is shown as *exploratory*, with its figures, and chang
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -28,6 +30,22 @@ class EvidenceBar:
 
     sensitivity: float = 0.90
     specificity: float = 0.85
+    #: What a hospital decided for single findings, with a reason that is on record (keys of `domain.catalogue`).
+    overrides: Mapping[str, EvidenceBar] = field(default_factory=dict)
+
+    def of(self, finding: str) -> EvidenceBar:
+        """The bar that counts for one finding."""
+        return self.overrides.get(finding, self)
+
+    @property
+    def waived(self) -> bool:
+        """Whether a finding may raise urgency without any measured figure."""
+        return self.sensitivity <= 0.0 and self.specificity <= 0.0
+
+
+#: What a hospital may decide besides figures of its own: the finding always raises urgency, or never does.
+WAIVED = EvidenceBar(sensitivity=0.0, specificity=0.0)
+UNREACHABLE = EvidenceBar(sensitivity=math.inf, specificity=math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +73,9 @@ class OutputEvidence:
     positives: int
 
     def may_raise(self, bar: EvidenceBar) -> bool:
-        """Whether the lower ends of sensitivity and specificity meet the bar."""
-        return self.sensitivity.low >= bar.sensitivity and self.specificity.low >= bar.specificity
+        """Whether the lower ends of sensitivity and specificity meet the bar of this finding."""
+        mine = bar.of(self.finding)
+        return self.sensitivity.low >= mine.sensitivity and self.specificity.low >= mine.specificity
 
 
 @dataclass(frozen=True, kw_only=True)

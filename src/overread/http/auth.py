@@ -6,6 +6,7 @@ in the header `X-CSRF-Token` or in the form field `csrf_token`, and must not com
 
 from __future__ import annotations
 
+import functools
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,12 +14,15 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from overread.domain.errors import Forbidden, TenantMismatch, Unauthenticated
-from overread.http.limits import RateLimiter
+from overread.domain.errors import Forbidden, OverreadError, TenantMismatch, Unauthenticated
+from overread.http.limits import Limiter
 from overread.http.security import check_same_origin
 from overread.http.wiring import Services, services_of
-from overread.services.access import Identity, Permission, Session, require
+from overread.services.access import Identity, Missing, Permission, Session, require
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 TENANT_HEADER: Final = "X-Tenant-ID"
@@ -26,7 +30,9 @@ FORM_TOKEN_HEADER: Final = "X-CSRF-Token"  # noqa: S105 - a header's name
 FORM_TOKEN_FIELD: Final = "csrf_token"  # noqa: S105 - a field's name
 
 # For the OpenAPI page only: `identity` below reads the headers itself.
-_bearer = HTTPBearer(auto_error=False, description="The token of POST /api/auth/login.")
+_bearer = HTTPBearer(
+    auto_error=False, description="The token of POST /api/auth/login or of the identity provider, or an API key."
+)
 _tenant = APIKeyHeader(name=TENANT_HEADER, auto_error=False, description="Must be the token's tenant, if it is given.")
 
 
@@ -34,11 +40,11 @@ _tenant = APIKeyHeader(name=TENANT_HEADER, auto_error=False, description="Must b
 class Limiters:
     """Counters of the running app, in `app.state.limiters`."""
 
-    api: RateLimiter
+    api: Limiter
     #: Attempts for one user name.
-    login: RateLimiter
+    login: Limiter
     #: Attempts from one address: a whole hospital may stand behind it.
-    login_address: RateLimiter
+    login_address: Limiter
 
 
 def limiters_of(request: Request) -> Limiters:
@@ -109,29 +115,56 @@ def _check_tenant(request: Request, identity: Identity) -> None:
         raise TenantMismatch(f"{TENANT_HEADER} is not the tenant of the session.")
 
 
+async def _who(request: Request, services: Services, token: str, by_cookie: bool) -> Identity:
+    """From memory, in the event loop, as a rule; in a thread where the database or a provider must be asked."""
+    ask = functools.partial(
+        services.access.identify,
+        token,
+        by_cookie=by_cookie,
+        address=address_of(request),
+        tenant=request.headers.get(TENANT_HEADER) or services.settings.default_tenant,
+    )
+    try:
+        return ask(cached_only=True)
+    except (Missing, Unauthenticated):
+        return await run_in_threadpool(ask)
+
+
+async def count(limiter: Limiter, key: str) -> None:
+    """Count a request. Raises `RateLimited`."""
+    if limiter.remote:
+        await run_in_threadpool(limiter.take, key)
+    else:
+        limiter.take(key)
+
+
 async def identify(request: Request) -> Identity:
     """Dependency for reading: who is calling, counted against the rate limit."""
     services = services_of(request)
     limiters = limiters_of(request)
     try:
-        token, _by_cookie = _credentials(request, services)
-        identity = services.access.identify(token)
+        token, by_cookie = _credentials(request, services)
+        identity = await _who(request, services, token, by_cookie)
     except Unauthenticated:
-        limiters.api.take(f"address:{address_of(request)}")
+        await count(limiters.api, f"address:{address_of(request)}")
         raise
-    limiters.api.take(f"session:{identity.session}")
+    await count(limiters.api, f"session:{identity.session}")
     _check_tenant(request, identity)
     services.check_tenant(identity.tenant)
     request.state.identity = identity
+    # Browsers say whether a person made them ask (W3C Fetch Metadata); event streams and polling are none.
+    if by_cookie and request.headers.get("sec-fetch-user") == "?1":
+        request.state.renewed = services.access.used(identity)
     return identity
 
 
 def visitor(request: Request) -> Identity | None:
-    """Who is looking at a page that needs no log-in; None for anybody."""
+    """Who is looking at a page that needs no log-in; None for anybody, or if nobody can be asked just now."""
     services = services_of(request)
     try:
-        return services.access.identify(_credentials(request, services)[0])
-    except Unauthenticated:
+        token, by_cookie = _credentials(request, services)
+        return services.access.identify(token, by_cookie=by_cookie, address=address_of(request))
+    except OverreadError:
         return None
 
 
@@ -147,9 +180,37 @@ async def identify_unsafe(
     if token is None and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         value = (await request.form()).get(FORM_TOKEN_FIELD)
         token = value if isinstance(value, str) else None
-    if token is None or not services_of(request).access.check_form_token(identity.session, token):
+    services = services_of(request)
+    if token is None or not services.access.check_form_token(identity.session, token):
         raise Forbidden("The form has expired.", remedy="Reload the page and try again.")
+    request.state.renewed = services.access.used(identity)
     return identity
+
+
+class KeepsSessions:
+    """Gives the page that somebody uses a fresh cookie, with the answer to the request that showed it."""
+
+    def __init__(self, app: ASGIApp, *, services: Services) -> None:
+        self._app = app
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_cookie(message: Message) -> None:
+            renewed: Session | None = scope.get("state", {}).get("renewed")
+            if message["type"] == "http.response.start" and renewed is not None:
+                headers = MutableHeaders(scope=message)
+                # A log-out or log-in says itself what becomes of the cookie.
+                if not any(c.startswith(session_cookie(self._services)) for c in headers.getlist("set-cookie")):
+                    carrier = Response()
+                    set_session(carrier, renewed, self._services)
+                    headers.append("set-cookie", carrier.headers["set-cookie"])
+            await send(message)
+
+        await self._app(scope, receive, with_cookie)
 
 
 def reading(permission: Permission) -> Callable[..., Awaitable[Identity]]:
@@ -190,4 +251,8 @@ FeatureManager = Annotated[Identity, Depends(changing(Permission.MANAGE_FEATURES
 OptOutReader = Annotated[Identity, Depends(reading(Permission.MANAGE_OPT_OUTS))]
 OptOutManager = Annotated[Identity, Depends(changing(Permission.MANAGE_OPT_OUTS))]
 AccessReporter = Annotated[Identity, Depends(changing(Permission.REPORT_ACCESS))]
+UserManager = Annotated[Identity, Depends(changing(Permission.MANAGE_USERS))]
+UserReader = Annotated[Identity, Depends(reading(Permission.MANAGE_USERS))]
+#: Whoever is logged in and changes something of their own.
+Oneself = Annotated[Identity, Depends(identify_unsafe)]
 Anybody = Annotated[Identity, Depends(identify)]

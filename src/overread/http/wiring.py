@@ -15,6 +15,7 @@ from overread.domain.priority import Level
 from overread.domain.study import Sender, TenantId
 from overread.services.access import AccessService
 from overread.services.features import FeatureService
+from overread.services.identity_ports import SharedBuckets
 from overread.services.optout import OptOutService
 from overread.services.patient_report import PatientReportService
 from overread.services.ports import Clock, Database, DicomParser, EventSource, ObjectStore
@@ -119,6 +120,8 @@ class Services:
     dead_letters: Callable[[int], tuple[DeadLetter, ...]] = lambda _limit: ()
     #: Raises `TenantSuspended` or `TenantUnavailable` for a hospital that is not worked for just now.
     check_tenant: Callable[[TenantId], None] = lambda _tenant: None
+    #: Counts requests for all API processes together; None: each for itself.
+    buckets: SharedBuckets | None = None
     #: Checked by /readyz besides the database: name -> whether it works. Must not raise.
     checks: dict[str, Callable[[], bool]] = field(default_factory=dict)
 

@@ -50,6 +50,7 @@ class Registry:
         self._lock = threading.Lock()
         self._packages: dict[str, Package] = {}
         self._models: dict[str, OnnxModel] = {}
+        self._pinned: dict[tuple[str, str], OnnxModel] = {}
         self._refused: tuple[Refused, ...] = ()
         self._all: tuple[Package, ...] = ()
         self.reload()
@@ -74,13 +75,25 @@ class Registry:
             if task not in self._packages:
                 return None
             if task not in self._models:
-                self._models[task] = OnnxModel(
-                    self._packages[task],
-                    threads=self._threads,
-                    memory_bytes=self._memory_bytes,
-                    timeout_s=self._timeout_s,
-                )
+                self._models[task] = self._model(self._packages[task])
             return self._models[task]
+
+    def pinned(self, task: str, version: str) -> OnnxModel | None:
+        """That version of the model for a task, of the later folder if two have it; None if it is not installed."""
+        newest = self.find(task)
+        if newest is not None and newest.identity.version == version:
+            return newest
+        with self._lock:
+            found = [p for p in self._all if (p.card.task, p.card.identity.version) == (task, version)]
+            if not found:
+                return None
+            kept = self._pinned.get((task, version))
+            if kept is None or kept.identity != found[-1].card.identity:
+                kept = self._pinned[(task, version)] = self._model(found[-1])
+            return kept
+
+    def _model(self, package: Package) -> OnnxModel:
+        return OnnxModel(package, threads=self._threads, memory_bytes=self._memory_bytes, timeout_s=self._timeout_s)
 
     def reload(self) -> None:
         """Look again what is installed. Models whose package is still the chosen one go on running."""
@@ -106,7 +119,7 @@ class Registry:
     def close(self) -> None:
         """End all processes."""
         with self._lock:
-            models = list(self._models.values())
+            models = [*self._models.values(), *self._pinned.values()]
         for model in models:
             model.close()
 

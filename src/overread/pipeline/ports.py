@@ -47,3 +47,11 @@ class ModelShelf(Protocol):
     def find(self, task: str) -> Model | None:
         """The model for a task: "chest_xray" (findings), "radiograph_view" (what a radiograph shows)."""
         ...
+
+
+class VersionedShelf(ModelShelf, Protocol):
+    """A shelf from which a certain version can be taken."""
+
+    def pinned(self, task: str, version: str) -> Model | None:
+        """That version of the model for a task; None if it is not installed."""
+        ...

@@ -7,6 +7,7 @@ than that of fewer, and a second triage never falls below the first. Hiding is n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -103,11 +104,14 @@ def _because(finding: Finding, urgency: Level, table: TriageTable, others: int) 
 def _held_back(finding: Finding, bar: EvidenceBar) -> str:
     if not finding.exploratory:
         return f"{_says(finding)} is below the confidence from which it may raise urgency"
+    mine = bar.of(finding.finding_type)
+    if math.isinf(mine.sensitivity):
+        return f"{_says(finding)} changes no order: so this hospital decided"
     weak = [
         f"{name} {_figure(measured)} is below the bar of {wanted:.2f}"
         for name, measured, wanted in (
-            ("sensitivity", finding.sensitivity, bar.sensitivity),
-            ("specificity", finding.specificity, bar.specificity),
+            ("sensitivity", finding.sensitivity, mine.sensitivity),
+            ("specificity", finding.specificity, mine.specificity),
         )
         if measured is not None and measured.low < wanted
     ]

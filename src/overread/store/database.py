@@ -152,10 +152,10 @@ class PostgresUnit:
         except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
             raise StoreUnavailable("The database cannot be reached just now.", remedy="Try again shortly.") from error
         self._connection = connection
-        self.studies = Studies(connection)
-        self.analyses = Analyses(connection)
+        self.studies = Studies(connection, self.patient_index)
+        self.analyses = Analyses(connection, self.patient_index)
         self.outlines = Outlines(connection)
-        self.worklist = Worklist(connection, self.analyses)
+        self.worklist = Worklist(connection, self.analyses, self.patient_index)
         self.features = FeatureSwitches(connection)
         self.opt_outs = OptOuts(connection, self.patient_index)
         self.patient_trail = PatientTrail(connection, self.patient_index)

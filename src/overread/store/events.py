@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import orjson
 import psycopg
@@ -15,7 +16,6 @@ from overread.services.values import Event
 
 log = structlog.get_logger(__name__)
 
-_CHANNEL = "overread_events"
 _RECONNECT_S = 1.0
 _QUEUE = 1000
 
@@ -60,7 +60,7 @@ class PostgresEvents:
             try:
                 connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
                 async with connection:
-                    await connection.execute(f"LISTEN {_CHANNEL}")
+                    await connection.execute(f"LISTEN {await _channel(connection)}")
                     for tenant in list(self._listeners):
                         self._hand_out(tenant, RESYNC)
                     async for notification in connection.notifies():
@@ -78,6 +78,15 @@ class PostgresEvents:
                     queue.get_nowait()
                 event = RESYNC
             queue.put_nowait(event)
+
+
+async def _channel(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> str:
+    """The channel's name is a secret of the database: LISTEN and NOTIFY need no right (docs/explanation/tenants.md)."""
+    cursor = await connection.execute("SELECT name FROM overread.channels WHERE purpose = 'events'")
+    row = await cursor.fetchone()
+    if row is None:
+        raise psycopg.OperationalError("no channel for events")
+    return str(row[0])
 
 
 async def _drain(queue: asyncio.Queue[Event]) -> AsyncIterator[Event]:

@@ -28,6 +28,7 @@ from psycopg.conninfo import make_conninfo
 from overread.domain.errors import Conflict, SetupError, StoreUnavailable
 from overread.domain.study import TenantId
 from overread.store import audit_partitions, roles
+from overread.store.directory import SERVED
 
 log = structlog.get_logger(__name__)
 
@@ -127,10 +128,13 @@ def _reason(error: Exception) -> str:
     return f"{type(cause).__name__}: {cause}" if isinstance(cause, CommandError) else type(cause).__name__
 
 
-def list_tenants(engine: sqlalchemy.Engine) -> tuple[TenantId, ...]:
-    """All tenants, in order of their slug."""
+def list_tenants(engine: sqlalchemy.Engine, *, served: bool = False) -> tuple[TenantId, ...]:
+    """All tenants, or those that are worked for, in order of their slug."""
+    condition = SERVED if served else "true"
     with engine.connect() as connection:
-        rows = connection.exec_driver_sql("SELECT slug FROM overread.tenants ORDER BY slug").fetchall()
+        rows = connection.exec_driver_sql(
+            f"SELECT slug FROM overread.tenants WHERE {condition} ORDER BY slug"  # noqa: S608
+        ).fetchall()
     return tuple(TenantId(slug=row[0]) for row in rows)
 
 

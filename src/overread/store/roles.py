@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Final
+
+from psycopg.conninfo import make_conninfo
 
 from overread.domain.study import TenantId
 
@@ -19,6 +22,18 @@ DOOR = "overread_door"
 SHARED_SCHEMA = "overread"
 JOBS_SCHEMA = "jobs"
 
+#: Connections that one tenant may hold, of all processes together: one hospital cannot take the server's last one.
+TENANT_CONNECTIONS: Final = 60
+
+#: Settings of a tenant's log-in. A statement that was injected can set the first two anew, but only for itself; the
+#: number of connections and (where the owner is a superuser) the size of temporary files it cannot.
+TENANT_LIMITS: Final[tuple[tuple[str, str], ...]] = (
+    ("statement_timeout", "60s"),
+    ("idle_in_transaction_session_timeout", "120s"),
+)
+#: May be set by a superuser only: left out, and named by `overread doctor`, where the owner is none.
+TENANT_SUPERUSER_LIMITS: Final[tuple[tuple[str, str], ...]] = (("temp_file_limit", "1GB"),)
+
 
 def tenant_role(tenant: TenantId) -> str:
     """Both the log-in and the schema of a tenant; the SQL functions rely on the prefix."""
@@ -28,3 +43,37 @@ def tenant_role(tenant: TenantId) -> str:
 def password(secret: bytes, role: str) -> str:
     """Hex, 64 characters."""
     return hmac.new(secret, f"overread database login {role}".encode(), hashlib.sha256).hexdigest()
+
+
+def login(conninfo: str, secret: bytes, role: str) -> str:
+    """Connection string of a log-in on the server and database that `conninfo` names."""
+    return make_conninfo(conninfo, user=role, password=password(secret, role))
+
+
+def make_login(role: str, secret: bytes, search_path: str, *, tenant: bool) -> tuple[str, ...]:
+    """What sets a log-in's password, schema and limits; may be run again at any time.
+
+    It never says LOGIN: a suspended tenant's log-in stays closed.
+    """
+    statements = [
+        f"ALTER ROLE {role} NOINHERIT NOCREATEDB NOCREATEROLE PASSWORD '{password(secret, role)}'",
+        f"ALTER ROLE {role} SET search_path = {search_path}",
+    ]
+    if tenant:
+        statements.append(f"ALTER ROLE {role} CONNECTION LIMIT {TENANT_CONNECTIONS}")
+        statements += [f"ALTER ROLE {role} SET {name} = '{value}'" for name, value in TENANT_LIMITS]
+    return tuple(statements)
+
+
+def superuser_limits(role: str) -> tuple[str, ...]:
+    """What only a superuser may set on a tenant's log-in."""
+    return tuple(f"ALTER ROLE {role} SET {name} = '{value}'" for name, value in TENANT_SUPERUSER_LIMITS)
+
+
+#: Functions of PostgreSQL that everybody may call by default and that would let one tenant reach into what is shared:
+#: advisory locks could be held against others, large objects fill a table of the whole database.
+SHARED_FUNCTIONS: Final = (
+    "SELECT DISTINCT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace"
+    " AND (proname ~ '^pg_(try_)?advisory' OR proname ~ '^lo_' OR proname IN ('loread', 'lowrite'))"
+    " AND has_function_privilege('public', oid, 'EXECUTE')"
+)

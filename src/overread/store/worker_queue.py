@@ -1,17 +1,23 @@
-"""The worker's side of the queue: procrastinate's worker with our retry rule, and the sweep that it lacks."""
+"""The worker's side of the queue: procrastinate's worker with our retry rule, and the sweep that it lacks.
+
+Which job is next is decided by our own version of procrastinate's SQL function (`migrations/shared/0003_tenants.py`):
+fair between tenants, and no job of a tenant that is suspended or out of service.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import procrastinate
 import psycopg
 import structlog
 from procrastinate import jobs as procrastinate_jobs
+from procrastinate.manager import JobManager, NotificationCallback
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 
-from overread.domain.errors import OverreadError
+from overread.domain.errors import OverreadError, StoreUnavailable, TenantSuspended, TenantUnavailable
 from overread.domain.study import TenantId
 from overread.services.retry import RetryPolicy
 
@@ -32,10 +38,34 @@ class _ByErrorClass(BaseRetryStrategy):
         self._policy = policy
 
     def get_retry_decision(self, *, exception: BaseException, job: procrastinate_jobs.Job) -> RetryDecision | None:
+        if isinstance(exception, TenantSuspended | TenantUnavailable):
+            # Its jobs are not handed out until it is back; this one was under way.
+            return RetryDecision(retry_in={"seconds": 1})
         if not isinstance(exception, OverreadError):
             return None
         delay = self._policy.delay_after(exception, job.attempts + 1)
         return None if delay is None else RetryDecision(retry_in={"seconds": max(1, round(delay))})
+
+
+class _Doorbell(JobManager):
+    """Hears of new jobs on the secret channel. What is said there is not read: it only wakes the worker.
+
+    On procrastinate's own channels any log-in could speak, and one word that is no JSON would end the worker.
+    """
+
+    async def listen_for_jobs(
+        self,
+        *,
+        on_notification: NotificationCallback,
+        queues: Iterable[str] | None = None,  # noqa: ARG002
+    ) -> None:
+        """Of all queues, whatever `queues` says."""
+        row = await self.connector.execute_query_one_async("SELECT name FROM overread.channels WHERE purpose = 'jobs'")
+
+        async def ring(channel: str, payload: str) -> None:  # noqa: ARG001
+            await on_notification(channel=channel, notification={"type": "job_inserted", "job_id": 0})
+
+        await self.connector.listen_notify(on_notification=ring, channels=[row["name"]])
 
 
 class WorkerQueue:
@@ -48,6 +78,7 @@ class WorkerQueue:
         self._app = procrastinate.App(
             connector=procrastinate.PsycopgConnector(conninfo=conninfo, min_size=1, max_size=4)
         )
+        self._app.job_manager = _Doorbell(self._app.connector)
         self._concurrency = concurrency
         self._running: set[int] = set()
         self._suspects: set[int] = set()
@@ -119,12 +150,25 @@ class WorkerQueue:
         self._suspects = set(orphans)
 
 
+def tenants_to_assemble(conninfo: str) -> tuple[TenantId, ...]:
+    """Served tenants with images that no revision covers yet. Raises `StoreUnavailable`."""
+    return tuple(TenantId(slug=row[0]) for row in _ask(conninfo, "SELECT * FROM overread.tenants_to_assemble()", ()))
+
+
 def queued_ids(conninfo: str, task: str, argument: str) -> set[tuple[str, str]]:
     """(tenant, id) of every waiting or running job of a task: what the sweep compares the analyses with."""
-    with psycopg.connect(conninfo, connect_timeout=5) as connection:
-        rows = connection.execute(
-            "SELECT args->>'tenant', args->>%s FROM procrastinate_jobs"
-            " WHERE task_name = %s AND status IN ('todo', 'doing')",
-            (argument, task),
-        ).fetchall()
+    rows = _ask(
+        conninfo,
+        "SELECT args->>'tenant', args->>%s FROM procrastinate_jobs"
+        " WHERE task_name = %s AND status IN ('todo', 'doing')",
+        (argument, task),
+    )
     return {(row[0], row[1]) for row in rows}
+
+
+def _ask(conninfo: str, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+    try:
+        with psycopg.connect(conninfo, connect_timeout=5) as connection:
+            return connection.execute(query.encode(), values).fetchall()
+    except psycopg.OperationalError as error:
+        raise StoreUnavailable("The database cannot be reached just now.", remedy="Try again shortly.") from error

@@ -22,6 +22,8 @@ from overread.pipeline.analysers.contract import ReadingContext, VolumeReading
 
 #: What stands behind each finding: the evidence is not from patients.
 EXPLORATORY = "Exploratory, changes no order: its method was tested on phantoms, not on patients."
+#: Where a hospital decided that the finding may raise urgency all the same.
+WAIVED = "May raise urgency by this hospital's decision: its method was tested on phantoms, not on patients."
 #: Each volume counts voxels.
 VOXELS = "voxels inside the outline"
 _BODY_PART = "CHEST"
@@ -58,6 +60,7 @@ class Report:
         """A finding with its sizes and its outline."""
         new_id = self.context.new_id()
         index = lesion.slice_index
+        exploratory = not self.context.bar.of(lesion.key).waived
         self.findings.append(
             Finding(
                 id=new_id,
@@ -67,10 +70,10 @@ class Report:
                 sop_instance_uid=self.upright.sop_instance_uids[index],
                 bounding_box=box_on_slice(self._points(lesion), self.stored),
                 slice_number=self._stored_index(index) + 1,
-                description=f"{lesion.sentence} {EXPLORATORY}",
+                description=f"{lesion.sentence} {EXPLORATORY if exploratory else WAIVED}",
                 model=self.identity,
                 method=lesion.method,
-                exploratory=True,
+                exploratory=exploratory,
             )
         )
         for kind, value, unit in lesion.sizes:

@@ -8,7 +8,14 @@ branch_labels = None
 depends_on = None
 
 _SQL = """
-SELECT 1;
+-- One row a setting; what it was before stands in the audit trail. A value of JSON null means the default.
+CREATE TABLE tenant_settings (
+    key             text PRIMARY KEY,
+    value           jsonb NOT NULL,
+    changed_by      text NOT NULL,
+    changed_at      timestamptz NOT NULL,
+    reason          text NOT NULL CHECK (reason ~ '[^[:space:]]')
+);
 """
 
 
