@@ -16,10 +16,6 @@ from overread.services.audit_chain import Anchor, Range, RawRow, Seal
 class Ledger(Protocol):
     """Rows and seals of one tenant, in one transaction of its own log-in."""
 
-    def lock(self) -> bool:
-        """Whether this transaction may seal; False while another one does."""
-        ...
-
     def last(self) -> Seal | None: ...
 
     def hash_of(self, number: int) -> bytes | None:
@@ -46,8 +42,8 @@ class Ledger(Protocol):
         """Greatest `seen` of the seals whose `next_tx` is not above `tx`; 0 if there is none."""
         ...
 
-    def add(self, seal: Seal, digest: bytes) -> None:
-        """Insert a link; `digest` is its hash."""
+    def add(self, seal: Seal, digest: bytes) -> bool:
+        """Insert a link; `digest` is its hash. False if another sealer was faster."""
         ...
 
 

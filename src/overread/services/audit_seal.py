@@ -36,7 +36,7 @@ _FOR_EVER = 2**63 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class SealService:
-    """Closes links of the chain. Safe to run from several workers: one seals, the others find nothing to do."""
+    """Closes links of the chain. Safe to run from several workers: the first to add a link wins, the others drop theirs."""
 
     ledgers: Ledgers
     anchors: Anchors
@@ -49,7 +49,7 @@ class SealService:
         total = 0
         while True:
             with self.ledgers.ledger(tenant) as ledger:
-                seal = self._next(tenant, ledger) if ledger.lock() else None
+                seal = self._next(tenant, ledger)
             if seal is None:
                 return total
             total += seal.row_count
@@ -71,8 +71,7 @@ class SealService:
         if not rows:
             return None
         seal = sealed(rows, tenant, last, key=self.key, ledger=ledger, clock=self.clock, settled=settled)
-        ledger.add(seal, seal.hash_for(tenant.slug))
-        return seal
+        return seal if ledger.add(seal, seal.hash_for(tenant.slug)) else None
 
     def _settled(self, ledger: Ledger, last: Seal | None) -> int:
         """Ask before the rows are read: what was over then is visible then."""

@@ -47,8 +47,6 @@ _SEAL: Final = (
     " previous, key_id, signature, hash"
 )
 _FETCH: Final = 2000
-#: A key of pg_try_advisory_xact_lock, with the tenant's schema as the other half.
-_LOCK: Final = 7210004
 
 
 def _seal(row: tuple[Any, ...]) -> tuple[Seal, bytes]:
@@ -83,16 +81,9 @@ class PostgresLedger:
 
     def __init__(self, connection: Connection, tenant: TenantId) -> None:
         self._connection = connection
-        self._schema = roles.tenant_role(tenant)
-        self._events = sql.Identifier(self._schema, "audit_events")
-        self._seals = sql.Identifier(self._schema, "audit_seals")
-
-    def lock(self) -> bool:
-        """Until the end of the transaction."""
-        row = self._connection.execute(
-            "SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))", (_LOCK, self._schema)
-        ).fetchone()
-        return row is not None and bool(row[0])
+        schema = roles.tenant_role(tenant)
+        self._events = sql.Identifier(schema, "audit_events")
+        self._seals = sql.Identifier(schema, "audit_seals")
 
     def last(self) -> Seal | None:
         """The newest one."""
@@ -140,14 +131,15 @@ class PostgresLedger:
         row = self._ask(query, (tx,)).fetchone()
         return int(row[0]) if row is not None else 0
 
-    def add(self, seal: Seal, digest: bytes) -> None:
-        """Raises psycopg's UniqueViolation if the number is taken."""
+    def add(self, seal: Seal, digest: bytes) -> bool:
+        """Waits for another sealer that adds the same number just now; False if it did."""
         query = (
             "INSERT INTO {seals} (number, kind, sealed_at, first_at, last_at, row_count, ids, seen, next_tx, settled,"
             " sha256, digests, previous, hash, key_id, signature) VALUES (%s, %s, %s, %s, %s, %s,"
             " %s::text::int8multirange, %s, %s::text::xid8, %s, %s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT (number) DO NOTHING"
         )
-        self._ask(
+        done = self._ask(
             query,
             (
                 seal.number,
@@ -168,6 +160,7 @@ class PostgresLedger:
                 seal.signature,
             ),
         )
+        return done.rowcount == 1
 
     def _ask(self, query: str, values: Sequence[object]) -> psycopg.Cursor[tuple[Any, ...]]:
         return self._connection.execute(
