@@ -17,7 +17,9 @@ from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.services.tracking import tracking_uids
 from overread.services.values import AnalysisFilter, AnalysisRow, Created, StudyRow
+from overread.store.cipher import Values
 from overread.store.codec import to_json
+from overread.store.repositories.identifiers import text_clause
 from overread.store.repositories.rows import ANALYSIS_COLUMNS, STUDY_COLUMNS, analysis_row
 
 _SELECT = f"SELECT {ANALYSIS_COLUMNS}, {STUDY_COLUMNS} FROM image_analyses a JOIN studies s ON s.id = a.study_id"  # noqa: S608
@@ -37,8 +39,9 @@ _FINDING_COLUMNS_ELSEWHERE = (
 class Analyses:
     """Implements `services.ports.AnalysisRepository`."""
 
-    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], values: Values) -> None:
         self._connection = connection
+        self._values = values
         self._rows = connection.cursor(row_factory=dict_row)
 
     # --- the state machine -----------------------------------------------------------------------------------
@@ -287,7 +290,7 @@ class Analyses:
 
     def search(self, flt: AnalysisFilter) -> tuple[tuple[AnalysisRow, ...], int]:
         """One page, and the total. Critical first, then urgent, then older first; repeats newest first."""
-        where, values = conditions(flt)
+        where, values = conditions(flt, self._values)
         order = "a.completed_at DESC, a.id" if flt.repeat_only else "a.priority DESC, a.requested_at, a.id"
         total = self._connection.execute(
             f"SELECT count(*) FROM image_analyses a JOIN studies s ON s.id = a.study_id WHERE {where}",  # noqa: S608
@@ -304,7 +307,7 @@ class Analyses:
         rows = self._rows.execute(
             f"{_SELECT} WHERE a.status IN ('pending', 'processing') AND NOT a.superseded ORDER BY a.requested_at"
         ).fetchall()
-        return tuple(analysis_row(row) for row in rows)
+        return tuple(analysis_row(row, self._values) for row in rows)
 
     def typical_seconds(self, modality: Modality | None, default: float) -> float:
         """Median of the last 50 of this modality, in seconds."""
@@ -328,13 +331,14 @@ class Analyses:
     def _with_results(self, rows: list[dict[str, Any]]) -> list[AnalysisRow]:
         ids = [row["id"] for row in rows if row["outcome"] is not None]
         if not ids:
-            return [analysis_row(row) for row in rows]
+            return [analysis_row(row, self._values) for row in rows]
         findings = self._beside("analysis_findings", "position", ids)
         measurements = self._beside("analysis_measurements", "position, id", ids)
         quality = self._beside("quality_assessments", "analysis_id", ids)
         return [
             analysis_row(
                 row,
+                self._values,
                 findings.get(row["id"], ()),
                 measurements.get(row["id"], ()),
                 next(iter(quality.get(row["id"], ())), None),
@@ -350,7 +354,7 @@ class Analyses:
         return found
 
 
-def conditions(flt: AnalysisFilter) -> tuple[str, list[Any]]:
+def conditions(flt: AnalysisFilter, sealed: Values) -> tuple[str, list[Any]]:
     """The WHERE of a search, every value a parameter."""
     clauses: list[str] = ["true"]
     values: list[Any] = []
@@ -364,7 +368,7 @@ def conditions(flt: AnalysisFilter) -> tuple[str, list[Any]]:
     if flt.repeat_only:
         add("EXISTS (SELECT FROM quality_assessments q WHERE q.analysis_id = a.id AND q.flagged_for_repeat)")
     if flt.patient_id is not None:
-        add("s.patient_id = %s", flt.patient_id)
+        add("s.patient_id_blind = %s", sealed.index.patient_id(flt.patient_id))
     if flt.modality is not None:
         add("a.modality = %s", flt.modality)
     if flt.status is not None:
@@ -378,15 +382,6 @@ def conditions(flt: AnalysisFilter) -> tuple[str, list[Any]]:
     if flt.not_analysed_only:
         add("s.not_analysed_since IS NOT NULL")
     if flt.text:
-        add(*pattern_of(flt.text))
+        clause, parameters = text_clause(sealed, flt.text)
+        add(clause, *parameters)
     return " AND ".join(clauses), values
-
-
-def pattern_of(text: str) -> list[str]:
-    """The clause of a free text over studies, and its values."""
-    pattern = "%" + text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
-    clause = (
-        "(s.patient_name ILIKE %s OR s.patient_id ILIKE %s OR s.accession_number ILIKE %s"
-        " OR s.study_description ILIKE %s OR s.study_instance_uid ILIKE %s)"
-    )
-    return [clause, *([pattern] * 5)]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 from uuid import UUID
 
 from overread.domain.analysis import (
@@ -17,9 +16,9 @@ from overread.domain.features import NotAnalysed
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.services.values import AnalysisRow, StudyRow
+from overread.store.cipher import Values
 from overread.store.codec import from_json
-
-Row = Mapping[str, Any]
+from overread.store.repositories.identifiers import Row, open_study
 
 _LEVELS = (Level.ROUTINE, Level.URGENT, Level.CRITICAL)
 
@@ -30,10 +29,11 @@ def level(rank: int) -> Level:
 
 
 STUDY_COLUMNS = """
-    s.id AS s_id, s.study_instance_uid, s.patient_id, s.issuer_of_patient_id, s.patient_name, s.patient_birth_date,
-    s.patient_sex, s.accession_number, s.study_description, s.study_datetime, s.modality AS s_modality,
-    s.dicom_modalities, s.body_part, s.revision AS s_revision, s.instance_count, s.image_count, s.received_first,
-    s.received_last, s.queue_priority AS s_queue_priority, s.patient_conflict, s.not_analysed_why
+    s.id AS s_id, s.study_instance_uid, s.identifiers, s.patient_id, s.issuer_of_patient_id, s.patient_name,
+    s.patient_birth_date, s.patient_sex, s.accession_number, s.study_description, s.study_datetime,
+    s.modality AS s_modality, s.dicom_modalities, s.body_part, s.revision AS s_revision, s.instance_count,
+    s.image_count, s.received_first, s.received_last, s.queue_priority AS s_queue_priority, s.patient_conflict,
+    s.not_analysed_why
 """
 
 ANALYSIS_COLUMNS = """
@@ -44,19 +44,19 @@ ANALYSIS_COLUMNS = """
 """
 
 
-def study_row(row: Row) -> StudyRow:
+def study_row(row: Row, values: Values) -> StudyRow:
     """From STUDY_COLUMNS."""
-    born = row["patient_birth_date"]
+    who = open_study(values, row)
     return StudyRow(
         id=row["s_id"],
         study_instance_uid=row["study_instance_uid"],
-        patient_id=row["patient_id"],
-        issuer_of_patient_id=row["issuer_of_patient_id"],
-        patient_name=row["patient_name"],
-        patient_birth_date=born.isoformat() if born else "",
-        patient_sex=row["patient_sex"],
-        accession_number=row["accession_number"],
-        study_description=row["study_description"],
+        patient_id=who["patient_id"],
+        issuer_of_patient_id=who["issuer_of_patient_id"],
+        patient_name=who["patient_name"],
+        patient_birth_date=who["patient_birth_date"],
+        patient_sex=who["patient_sex"],
+        accession_number=who["accession_number"],
+        study_description=who["study_description"],
         study_datetime=row["study_datetime"],
         modality=Modality(row["s_modality"]) if row["s_modality"] else None,
         dicom_modalities=tuple(row["dicom_modalities"]),
@@ -74,6 +74,7 @@ def study_row(row: Row) -> StudyRow:
 
 def analysis_row(
     row: Row,
+    values: Values,
     findings: Sequence[Row] = (),
     measurements: Sequence[Row] = (),
     quality: Row | None = None,
@@ -93,7 +94,7 @@ def analysis_row(
     tracking: dict[UUID, str] = {f["id"]: f["tracking_uid"] for f in findings}
     return AnalysisRow(
         id=row["id"],
-        study=study_row(row),
+        study=study_row(row, values),
         revision=row["revision"],
         status=AnalysisStatus(row["status"]),
         modality=Modality(row["modality"]) if row["modality"] else None,

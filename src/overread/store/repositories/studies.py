@@ -17,13 +17,22 @@ from overread.domain.modality import Modality, modality_of, quiet_period
 from overread.domain.priority import Level
 from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, StoredInstance
 from overread.services.values import Filed, Rejection, StudyRow, WaitingStudy
-from overread.store.codec import from_json, to_json
+from overread.store.cipher import Values
+from overread.store.codec import to_json
+from overread.store.repositories.identifiers import (
+    open_record,
+    open_rejection,
+    same_content,
+    seal_record,
+    seal_rejection,
+    seal_study,
+)
 from overread.store.repositories.rows import STUDY_COLUMNS, study_row
 
 _INSERT_INTO_KNOWN_SERIES = """
     INSERT INTO instances (id, study_id, series_id, sop_instance_uid, file_sha256, pixel_sha256, object_key, record,
-                           is_image, received_at, received_from)
-    SELECT %s, s.id, e.id, %s, %s, %s, %s, %s, %s, %s, %s
+                           is_image, received_at, identifiers, patient_blind)
+    SELECT %s, s.id, e.id, %s, %s, %s, %s, %s, %s, %s, %s, %s
     FROM studies s JOIN series e ON e.study_id = s.id
     WHERE s.study_instance_uid = %s AND e.series_instance_uid = %s
     ON CONFLICT (sop_instance_uid) DO NOTHING RETURNING study_id
@@ -31,10 +40,11 @@ _INSERT_INTO_KNOWN_SERIES = """
 
 
 class Studies:
-    """Implements `services.ports.StudyRepository`."""
+    """Implements `services.ports.StudyRepository`. What identifies a patient is encrypted on the way in."""
 
-    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], values: Values) -> None:
         self._connection = connection
+        self._values = values
         self._rows = connection.cursor(row_factory=dict_row)
 
     # --- filing ----------------------------------------------------------------------------------------------
@@ -48,16 +58,19 @@ class Studies:
         after it, so that database and disk work side by side. New instances do not touch the study's row, so that many
         associations may file into one study; `assemble` counts them.
         """
+        instance_id = uuid7()
+        sealed = seal_record(self._values, "instances", instance_id, to_json(record), to_json(sender))
         values = (
-            uuid7(),
+            instance_id,
             record.sop_instance_uid,
-            record.file_sha256,
-            record.pixel_sha256,
+            sealed.file_sha256,
+            sealed.pixel_sha256,
             object_key,
-            Jsonb(to_json(record)),
+            Jsonb(sealed.record),
             record.filed_only_reason is None,
             now,
-            Jsonb(to_json(sender)),
+            sealed.identifiers,
+            sealed.patient_blind,
         )
         uids = (record.study_instance_uid, record.series_instance_uid)
         with self._connection.pipeline():
@@ -93,11 +106,12 @@ class Studies:
     ) -> Filed:
         instance_id, study_id, file_sha256, pixel_sha256, study_uid = known
         modality = modality_of(record.modality)
-        if record.file_sha256 == file_sha256:
+        other_pixels = not same_content(self._values, pixel_sha256, record.pixel_sha256)
+        if same_content(self._values, file_sha256, record.file_sha256):
             outcome, message = ReceiveOutcome.DUPLICATE, ""
-        elif record.pixel_sha256 != pixel_sha256 or record.study_instance_uid != study_uid:
+        elif other_pixels or record.study_instance_uid != study_uid:
             outcome = ReceiveOutcome.QUARANTINED
-            what = "other pixels" if record.pixel_sha256 != pixel_sha256 else "another StudyInstanceUID"
+            what = "other pixels" if other_pixels else "another StudyInstanceUID"
             message = (
                 f"SOPInstanceUID {record.sop_instance_uid} is already stored with {what}; "
                 "this object was put into quarantine and the stored one is unchanged."
@@ -114,17 +128,19 @@ class Studies:
             )
         else:
             message = ""
+            revision_id = uuid7()
+            sealed = seal_record(self._values, "instance_revisions", revision_id, to_json(record), to_json(sender))
             added = self._connection.execute(
                 "INSERT INTO instance_revisions (id, instance_id, file_sha256, object_key, record, received_at,"
-                " received_from) VALUES (%s,%s,%s,%s,%s,%s,%s) ON CONFLICT DO NOTHING",
+                " identifiers) VALUES (%s,%s,%s,%s,%s,%s,%s) ON CONFLICT DO NOTHING",
                 (
-                    uuid7(),
+                    revision_id,
                     instance_id,
-                    record.file_sha256,
+                    sealed.file_sha256,
                     object_key,
-                    Jsonb(to_json(record)),
+                    Jsonb(sealed.record),
                     now,
-                    Jsonb(to_json(sender)),
+                    sealed.identifiers,
                 ),
             )
             outcome = ReceiveOutcome.HEADER_REVISION if added.rowcount else ReceiveOutcome.DUPLICATE
@@ -134,22 +150,22 @@ class Studies:
         query = "SELECT id FROM studies WHERE study_instance_uid = %s"
         found = self._connection.execute(query, (record.study_instance_uid,)).fetchone()
         if found is None:
+            study_id = uuid7()
+            sealed = seal_study(self._values, study_id, to_json(record))
             found = (
                 self._connection.execute(
-                    "INSERT INTO studies (id, study_instance_uid, patient_id, issuer_of_patient_id, patient_name,"
-                    " patient_birth_date, patient_sex, accession_number, study_description, study_datetime,"
-                    " received_first, received_last) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)"
+                    "INSERT INTO studies (id, study_instance_uid, identifiers, patient_blind, patient_id_blind,"
+                    " accession_blind, words, study_datetime, received_first, received_last)"
+                    " VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)"
                     " ON CONFLICT (study_instance_uid) DO NOTHING RETURNING id",
                     (
-                        uuid7(),
+                        study_id,
                         record.study_instance_uid,
-                        record.patient_id,
-                        record.issuer_of_patient_id,
-                        record.patient_name,
-                        record.patient_birth_date,
-                        record.patient_sex,
-                        record.accession_number,
-                        record.study_description,
+                        sealed.identifiers,
+                        sealed.patient_blind,
+                        sealed.patient_id_blind,
+                        sealed.accession_blind,
+                        sealed.words,
                         record.study_datetime,
                         now,
                         now,
@@ -161,16 +177,9 @@ class Studies:
 
     def _ensure_series(self, record: InstanceRecord, study_id: UUID) -> None:
         self._connection.execute(
-            "INSERT INTO series (id, study_id, series_instance_uid, modality, series_number, series_description)"
-            " VALUES (%s,%s,%s,%s,%s,%s) ON CONFLICT (study_id, series_instance_uid) DO NOTHING",
-            (
-                uuid7(),
-                study_id,
-                record.series_instance_uid,
-                record.modality,
-                record.series_number,
-                record.series_description,
-            ),
+            "INSERT INTO series (id, study_id, series_instance_uid, modality, series_number)"
+            " VALUES (%s,%s,%s,%s,%s) ON CONFLICT (study_id, series_instance_uid) DO NOTHING",
+            (uuid7(), study_id, record.series_instance_uid, record.modality, record.series_number),
         )
 
     # --- assembly --------------------------------------------------------------------------------------------
@@ -200,7 +209,7 @@ class Studies:
             " array_remove(array_agg(DISTINCT record->>'modality'), NULL),"
             " array_remove(array_agg(DISTINCT record->>'modality') FILTER (WHERE is_image), NULL),"
             " mode() WITHIN GROUP (ORDER BY record->>'body_part') FILTER (WHERE is_image),"
-            " count(DISTINCT (record->>'patient_id', record->>'issuer_of_patient_id'))"
+            " count(DISTINCT patient_blind)"
             " FROM instances WHERE study_id = %s AND assembled",
             (study_id,),
         ).fetchone()
@@ -226,7 +235,7 @@ class Studies:
         row = self._rows.fetchone()
         if row is None:
             raise psycopg.OperationalError("a study vanished while it was being assembled")
-        return study_row(row)
+        return study_row(row, self._values)
 
     def raise_queue_priority(self, study_id: UUID, level: Level) -> None:
         """Never lowers."""
@@ -246,7 +255,7 @@ class Studies:
     def get(self, study_id: UUID) -> StudyRow | None:
         """By our id."""
         row = self._rows.execute(f"SELECT {STUDY_COLUMNS} FROM studies s WHERE id = %s", (study_id,)).fetchone()  # noqa: S608
-        return None if row is None else study_row(row)
+        return None if row is None else study_row(row, self._values)
 
     def find(self, study_id_or_uid: str) -> StudyRow | None:
         """By our id or by StudyInstanceUID (0020,000D)."""
@@ -258,24 +267,32 @@ class Studies:
             f"SELECT {STUDY_COLUMNS} FROM studies s WHERE study_instance_uid = %s",  # noqa: S608
             (study_id_or_uid,),
         ).fetchone()
-        return None if row is None else study_row(row)
+        return None if row is None else study_row(row, self._values)
 
     def of_patient(self, patient_id: str, issuer: str) -> tuple[StudyRow, ...]:
         """Newest first; without an issuer, of the number under any."""
+        index = self._values.index
+        column, blind = ("patient_blind", index.blind(issuer, patient_id))
+        if not issuer:
+            column, blind = ("patient_id_blind", index.patient_id(patient_id))
         rows = self._rows.execute(
-            f"SELECT {STUDY_COLUMNS} FROM studies s WHERE s.patient_id = %(id)s"  # noqa: S608
-            " AND (%(issuer)s = '' OR s.issuer_of_patient_id = %(issuer)s) ORDER BY s.received_first DESC, s.id",
-            {"id": patient_id, "issuer": issuer},
+            f"SELECT {STUDY_COLUMNS} FROM studies s WHERE s.{column} = %s ORDER BY s.received_first DESC, s.id",  # noqa: S608
+            (blind,),
         ).fetchall()
-        return tuple(study_row(row) for row in rows)
+        return tuple(study_row(row, self._values) for row in rows)
 
     def instances(self, study_id: UUID) -> tuple[StoredInstance, ...]:
         """All assembled instances, sorted by series number, instance number, UID."""
         rows = self._connection.execute(
-            "SELECT id, record, object_key FROM instances WHERE study_id = %s AND assembled", (study_id,)
+            "SELECT id, record, object_key, identifiers FROM instances WHERE study_id = %s AND assembled", (study_id,)
         ).fetchall()
         found = [
-            StoredInstance(id=r[0], study_id=study_id, record=from_json(InstanceRecord, r[1]), object_key=r[2])
+            StoredInstance(
+                id=r[0],
+                study_id=study_id,
+                record=open_record(self._values, "instances", r[0], r[1], r[3]),
+                object_key=r[2],
+            )
             for r in rows
         ]
         return tuple(sorted(found, key=_reading_order))
@@ -284,38 +301,25 @@ class Studies:
 
     def record_rejection(self, rejection: Rejection) -> None:
         """The same file refused twice for the same reason is one entry."""
+        rejection_id = uuid7()
+        blind = None if rejection.file_sha256 is None else self._values.content(rejection.file_sha256)
         self._connection.execute(
-            "INSERT INTO rejections (id, code, message, object_key, file_sha256, received_at, received_from)"
-            " VALUES (%s,%s,%s,%s,%s,%s,%s) ON CONFLICT DO NOTHING",
+            "INSERT INTO rejections (id, code, object_key, file_sha256, received_at, identifiers)"
+            " VALUES (%s,%s,%s,%s,%s,%s) ON CONFLICT DO NOTHING",
             (
-                uuid7(),
+                rejection_id,
                 rejection.code,
-                rejection.message,
                 rejection.object_key,
-                rejection.file_sha256,
+                blind,
                 rejection.received_at,
-                Jsonb(to_json(rejection.sender)),
+                seal_rejection(self._values, rejection_id, rejection),
             ),
         )
 
     def rejections(self, limit: int) -> tuple[Rejection, ...]:
         """Newest first."""
-        rows = self._connection.execute(
-            "SELECT code, message, received_from, received_at, object_key, file_sha256 FROM rejections"
-            " ORDER BY received_at DESC LIMIT %s",
-            (limit,),
-        ).fetchall()
-        return tuple(
-            Rejection(
-                code=r[0],
-                message=r[1],
-                sender=from_json(Sender, r[2]),
-                received_at=r[3],
-                object_key=r[4],
-                file_sha256=r[5],
-            )
-            for r in rows
-        )
+        rows = self._rows.execute("SELECT * FROM rejections ORDER BY received_at DESC LIMIT %s", (limit,)).fetchall()
+        return tuple(open_rejection(self._values, row) for row in rows)
 
 
 def _stored(record: InstanceRecord, study_id: UUID) -> Filed:

@@ -13,7 +13,9 @@ from psycopg.rows import dict_row
 
 from overread.services.ports import COUNTED_AT_MOST
 from overread.services.values import AnalysisFilter, WorklistRow
-from overread.store.repositories.analyses import Analyses, conditions, pattern_of
+from overread.store.cipher import Values
+from overread.store.repositories.analyses import Analyses, conditions
+from overread.store.repositories.identifiers import text_clause
 from overread.store.repositories.rows import STUDY_COLUMNS, study_row
 
 _NEVER_ANALYSED = (
@@ -27,15 +29,16 @@ _FROM_ANALYSES_AND_STUDIES = "image_analyses a JOIN studies s ON s.id = a.study_
 class Worklist:
     """Implements `services.ports.WorklistRepository`."""
 
-    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], analyses: Analyses) -> None:
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], analyses: Analyses, sealed: Values) -> None:
         self._connection = connection
+        self._sealed = sealed
         self._analyses = analyses
 
     def search(self, flt: AnalysisFilter) -> tuple[tuple[WorklistRow, ...], int]:
         """See the port."""
-        analysed, values = conditions(flt)
+        analysed, values = conditions(flt, self._sealed)
         source = _FROM_ANALYSES_AND_STUDIES if "s." in analysed else _FROM_ANALYSES
-        never, never_values = _never_analysed(flt)
+        never, never_values = _never_analysed(flt, self._sealed)
         order = "a.completed_at DESC, a.id" if flt.repeat_only else "a.priority DESC, a.requested_at, a.id"
         upto = flt.page * flt.limit
         first = (
@@ -75,7 +78,7 @@ class Worklist:
         if alone:
             cursor = self._connection.cursor(row_factory=dict_row)
             query = f"SELECT {STUDY_COLUMNS} FROM studies s WHERE s.id = ANY(%s)"  # noqa: S608
-            studies = {row["s_id"]: study_row(row) for row in cursor.execute(query, (alone,)).fetchall()}
+            studies = {row["s_id"]: study_row(row, self._sealed) for row in cursor.execute(query, (alone,)).fetchall()}
         return tuple(
             WorklistRow(study=studies[study], analysis=None)
             if analysis is None
@@ -84,7 +87,7 @@ class Worklist:
         )
 
 
-def _never_analysed(flt: AnalysisFilter) -> tuple[str, list[Any]]:
+def _never_analysed(flt: AnalysisFilter, sealed: Values) -> tuple[str, list[Any]]:
     """The WHERE for studies without an analysis; false where the filter asks for what only an analysis has."""
     if flt.status is not None or flt.repeat_only:
         return "false", []
@@ -96,7 +99,7 @@ def _never_analysed(flt: AnalysisFilter) -> tuple[str, list[Any]]:
         values.extend(parameters)
 
     if flt.patient_id is not None:
-        add("s.patient_id = %s", flt.patient_id)
+        add("s.patient_id_blind = %s", sealed.index.patient_id(flt.patient_id))
     if flt.modality is not None:
         add("s.modality = %s", flt.modality)
     if flt.priority is not None:
@@ -106,5 +109,6 @@ def _never_analysed(flt: AnalysisFilter) -> tuple[str, list[Any]]:
     if flt.date_to is not None:
         add("s.not_analysed_since <= %s", flt.date_to)
     if flt.text:
-        add(*pattern_of(flt.text))
+        clause, parameters = text_clause(sealed, flt.text)
+        add(clause, *parameters)
     return " AND ".join(clauses), values
