@@ -12,8 +12,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import ConfigDict, Field
 
 from overread.api.analyses import MessageResponse
-from overread.domain.errors import NotFound
 from overread.http.auth import AccessReporter, OptOutManager, OptOutReader
+from overread.http.lookups import parse_opt_out_id
 from overread.http.text import CleanText
 from overread.http.wire import Instant, WireModel
 from overread.http.wiring import services_of
@@ -144,7 +144,7 @@ def find(request: Request, body: PatientName, who: OptOutManager) -> OptOutAnswe
 @router.post("/opt-outs/{optOutId}/removal", response_model=MessageResponse, summary="Take an objection back")
 def remove(request: Request, optOutId: str, body: Removal, who: OptOutManager) -> MessageResponse:  # noqa: N803
     """What comes from now on is analysed again; what came meanwhile can be asked for."""
-    services_of(request).opt_outs.remove(who.tenant, parse_id(optOutId), reason=body.reason, by=who.name)
+    services_of(request).opt_outs.remove(who.tenant, parse_opt_out_id(optOutId), reason=body.reason, by=who.name)
     return MessageResponse(message="The objection was taken back.")
 
 
@@ -190,14 +190,6 @@ def report_on_wire(report: PatientReport) -> AccessReport:
             for line in report.lines
         ],
     )
-
-
-def parse_id(text: str) -> UUID:
-    """Raises `NotFound` for what is no id."""
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise NotFound("There is no such objection on the list.") from error
 
 
 def _opt_out(row: OptOutRow) -> OptOut:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from overread.domain.analysis import AnalysisStatus
+from overread.domain.features import Feature, WhyNot
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.http.auth import Reader
@@ -30,6 +31,18 @@ class LatestAnalysis(WireModel):
     status: AnalysisStatus
     priority: Level
     reason: str
+
+
+class NotAnalysed(WireModel):
+    """Why the AI did not read a study, on purpose."""
+
+    why: WhyNot
+    #: One sentence for a person.
+    sentence: str
+    since: AwareDatetime
+    #: The feature that is off, and for which modality; null where the patient objected.
+    feature: Feature | None
+    modality: Modality | None
 
 
 class Study(WireModel):
@@ -57,6 +70,8 @@ class Study(WireModel):
     #: More than one patient in one study.
     patient_conflict: bool
     analysis: LatestAnalysis | None = None
+    #: Set where the AI did not read the present images on purpose.
+    not_analysed: NotAnalysed | None = None
 
 
 class Instance(WireModel):
@@ -131,12 +146,24 @@ def _study(row: StudyRow, analysis: AnalysisRow | None) -> dict[str, object]:
         )
         if analysis
         else None,
+        "not_analysed": NotAnalysed(
+            why=row.not_analysed.why,
+            sentence=row.not_analysed.sentence,
+            since=row.not_analysed.since,
+            feature=row.not_analysed.feature,
+            modality=row.not_analysed.modality,
+        )
+        if row.not_analysed
+        else None,
     }
 
 
 @router.get("", response_model=StudyList, summary="List studies")
 def list_studies(request: Request, query: Annotated[StudyQuery, Query()], who: Reader) -> Response:
-    """Studies that are complete and have an analysis, in the worklist's order."""
+    """Studies that are complete, in the worklist's order; `total` counts up to 10,000.
+
+    One that the AI did not read on purpose stands where its order puts it, and says why in `notAnalysed`.
+    """
     services = services_of(request)
     chosen = parse_fields(query.fields, FIELDS)
     flt = AnalysisFilter(
@@ -148,8 +175,8 @@ def list_studies(request: Request, query: Annotated[StudyQuery, Query()], who: R
         limit=query.limit,
     )
     with services.db.unit(who.tenant) as uow:
-        rows, total = uow.analyses.search(flt)
-    studies = [choose(dump(Study.model_validate(_study(row.study, row))), chosen) for row in rows]
+        rows, total = uow.worklist.search(flt)
+    studies = [choose(dump(Study.model_validate(_study(row.study, row.analysis))), chosen) for row in rows]
     payload = {"studies": studies, "pagination": pagination(query.page, query.limit, total).model_dump()}
     return json_reply(request, payload)
 

@@ -20,6 +20,14 @@ def parse_analysis_id(text: str) -> UUID:
         raise AnalysisNotFound("There is no analysis with this id.") from error
 
 
+def parse_opt_out_id(text: str) -> UUID:
+    """An id from an address. What is no id names nothing: `NotFound`."""
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise NotFound("There is no such objection on the list.") from error
+
+
 def get_analysis(uow: UnitOfWork, analysis_id: UUID) -> AnalysisRow:
     """Raises `AnalysisNotFound`."""
     row = uow.analyses.get(analysis_id)

@@ -19,12 +19,10 @@ from overread.domain.features import Feature, Features, NotAnalysed, WhyNot, ent
 from overread.domain.modality import Modality, modality_of
 from overread.domain.study import StoredInstance, TenantId
 from overread.services.ports import UnitOfWork
-from overread.services.values import StudyRow
+from overread.services.values import OptOut, StudyRow
 
 #: A switch works within this time in every process.
 CACHE_S = 5.0
-
-OBJECTION = "Not analysed: the patient objected."
 
 
 @dataclass(kw_only=True)
@@ -71,8 +69,9 @@ def not_analysed(
     objects. A study of several modalities is read if detection is on for one; the pipeline leaves the others out. Once
     its result is there, detection must not be among what was `lost` meanwhile for any of them.
     """
-    if _objects(unit, study, images):
-        return NotAnalysed(why=WhyNot.PATIENT_OBJECTED, sentence=OBJECTION, since=now)
+    opt_out = _objection(unit, study, images)
+    if opt_out is not None:
+        return objected(opt_out, now)
     off = [m for m in modalities_of(study) if not features.on(Feature.ABNORMALITY_DETECTION, m)]
     if not off or (len(off) < len(modalities_of(study)) and Feature.ABNORMALITY_DETECTION not in lost):
         return None
@@ -148,10 +147,18 @@ def code_of(why: NotAnalysed) -> str:
     return PatientObjected.code if why.why is WhyNot.PATIENT_OBJECTED else FeatureDisabled.code
 
 
-def _objects(unit: UnitOfWork, study: StudyRow, images: Iterable[StoredInstance] | None) -> bool:
-    """Whether one of the study's patients does. Who has no patient id cannot be found on the list."""
+def objected(opt_out: OptOut, now: datetime) -> NotAnalysed:
+    """What a study says whose patient objects."""
+    day = opt_out.added_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    sentence = f"Not analysed: the patient objected (recorded by {opt_out.added_by}, {day})."
+    return NotAnalysed(why=WhyNot.PATIENT_OBJECTED, sentence=sentence, since=now)
+
+
+def _objection(unit: UnitOfWork, study: StudyRow, images: Iterable[StoredInstance] | None) -> OptOut | None:
+    """Of one of the study's patients. Who has no patient id cannot be found on the list."""
     patients = {(study.patient_id, study.issuer_of_patient_id)}
     if study.patient_conflict:
         stored = unit.studies.instances(study.id) if images is None else images
         patients |= {(i.record.patient_id, i.record.issuer_of_patient_id) for i in stored}
-    return any(unit.opt_outs.find(number, issuer) is not None for number, issuer in sorted(patients) if number)
+    found = (unit.opt_outs.find(number, issuer) for number, issuer in sorted(patients) if number)
+    return next((opt_out for opt_out in found if opt_out is not None), None)

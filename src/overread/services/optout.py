@@ -6,16 +6,16 @@ were there before stay, and say that they are from before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import UUID
 
 from overread.domain.analysis import AnalysisStatus
 from overread.domain.audit import AuditAction, PatientRef
 from overread.domain.errors import Conflict, InvalidRequest, NotFound
-from overread.domain.features import NotAnalysed, WhyNot
+from overread.domain.features import NotAnalysed
 from overread.domain.ids import uuid7
 from overread.domain.study import TenantId
-from overread.services.gate import OBJECTION, turn_away
+from overread.services.gate import objected, turn_away
 from overread.services.ports import Clock, Database, UnitOfWork
 from overread.services.values import OptOut, StudyRow
 
@@ -58,9 +58,9 @@ class OptOutService:
         with self.database.unit(tenant) as unit:
             if not unit.opt_outs.add(made, number, issuer, said, by, now):
                 raise Conflict("This patient is on the list already.")
-            why = NotAnalysed(why=WhyNot.PATIENT_OBJECTED, sentence=OBJECTION, since=now)
+            kept = next(o for o in unit.opt_outs.all(with_removed=False, limit=LISTED_AT_MOST) if o.id == made)
             studies = _studies(unit, number, issuer)
-            cancelled = sum(_cancel(unit, study, why, by) for study in studies)
+            cancelled = sum(_cancel(unit, study, objected(kept, now), by) for study in studies)
             unit.audit.record(
                 AuditAction.PATIENT_OPTED_OUT,
                 actor=by,
@@ -69,7 +69,6 @@ class OptOutService:
                 any_issuer=not issuer,
                 cancelled=cancelled,
             )
-            kept = next(o for o in unit.opt_outs.all(with_removed=False, limit=LISTED_AT_MOST) if o.id == made)
         return OptedOut(opt_out=kept, studies=len(studies), cancelled=cancelled)
 
     def remove(self, tenant: TenantId, opt_out: UUID, *, reason: str, by: str) -> None:
@@ -122,5 +121,5 @@ def _cancel(unit: UnitOfWork, study: StudyRow, why: NotAnalysed, by: str) -> boo
     row = unit.analyses.latest_for_study(study.id)
     if row is None or row.superseded or row.status not in (AnalysisStatus.PENDING, AnalysisStatus.PROCESSING):
         return False
-    turn_away(unit, study, replace(why), actor=by, analysis=row.id)
+    turn_away(unit, study, why, actor=by, analysis=row.id)
     return True

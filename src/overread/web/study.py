@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Annotated, Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
 
 from overread.domain.errors import NotFound
 from overread.domain.study import StoredInstance
-from overread.http.auth import Reader
+from overread.http.auth import Reader, Requester
 from overread.http.lookups import find_study, get_analysis, parse_analysis_id
 from overread.http.wiring import services_of
 from overread.render.outlines import SliceOutline
+from overread.services.gate import not_analysed
 from overread.services.ports import UnitOfWork
 from overread.services.values import AnalysisRow, StudyRow
 from overread.web import figures, stage, words
@@ -53,6 +56,7 @@ def study_page(
         study = find_study(uow, study_id)
         stored = uow.studies.instances(study.id)
         row = uow.analyses.latest_for_study(study.id)
+        barred = not_analysed(uow, study, uow.features.switches(), services.clock(), stored)
         segments = uow.outlines.summary(row.id) if row is not None else ()
         uow.audit.record(
             "study.view", actor=who.name, study_id=study.id, analysis_id=str(row.id) if row is not None else None
@@ -98,7 +102,18 @@ def study_page(
         not_assessed=words.by_reason(outcome.not_assessed) if outcome else (),
         filed_only=[s.record for s in stored if not (s.record.rows and s.record.columns)],
         stale=row is not None and row.revision < study.revision,
+        barred=barred,
     )
+
+
+@router.post("/studies/{study_id}/analyse")
+def ask(request: Request, study_id: str, who: Requester) -> Response:
+    """Ask for the AI's reading of a study that it did not read when it arrived."""
+    services = services_of(request)
+    with services.db.unit(who.tenant) as uow:
+        study = find_study(uow, study_id)
+    services.requests.create(who.tenant, study=str(study.id), modality=None, priority=None, requested_by=who.name)
+    return RedirectResponse(f"/studies/{quote(study.study_instance_uid, safe='')}", status_code=303)
 
 
 def _outlines(uow: UnitOfWork, row: AnalysisRow | None, picture: Picture) -> tuple[SliceOutline, ...]:

@@ -17,6 +17,7 @@ from overread.http.lookups import parse_analysis_id
 from overread.http.text import is_clean
 from overread.http.wiring import services_of
 from overread.services.access import Identity, Permission
+from overread.services.ports import COUNTED_AT_MOST
 from overread.services.values import AnalysisFilter
 from overread.web.templates import page, safe_next
 
@@ -35,6 +36,8 @@ class Filters:
     text: str
     #: Only what should be taken again: the list for technicians.
     repeat: bool
+    #: Only what the AI did not read, on purpose.
+    unread: bool
     page: int
 
     @property
@@ -46,6 +49,7 @@ class Filters:
         """As a query string, "" or with its question mark."""
         values = {
             "repeat": "1" if self.repeat else "",
+            "unread": "1" if self.unread else "",
             "priority": self.priority,
             "modality": self.modality,
             "status": self.status,
@@ -67,6 +71,7 @@ def parse_filters(
     status: _Word = "",
     q: _Word = "",
     repeat: _Word = "",
+    unread: _Word = "",
     page: Annotated[str, Query(max_length=7)] = "1",
 ) -> Filters:
     """From the query string's words; a dependency of the page and of its rows."""
@@ -76,6 +81,7 @@ def parse_filters(
         status=next((s for s in AnalysisStatus if s.value == status), None),
         text="".join(c for c in q if is_clean(c)).strip()[:200],
         repeat=repeat == "1",
+        unread=unread == "1" and repeat != "1",
         page=int(page) if page.isascii() and page.isdigit() and 0 < int(page[:7]) <= 100_000 else 1,
     )
 
@@ -96,16 +102,20 @@ def _rows(request: Request, who: Identity, filters: Filters) -> dict[str, Any]:
         text=filters.text or None,
         with_superseded=False,
         repeat_only=filters.repeat,
+        not_analysed_only=filters.unread,
         page=filters.page,
         limit=ROWS_A_PAGE,
     )
     with services.db.unit(who.tenant) as uow:
-        rows, total = uow.analyses.search(flt)
-        repeats = uow.analyses.search(AnalysisFilter(repeat_only=True, with_superseded=False, limit=1))[1]
+        found, total = uow.worklist.search(flt)
+        repeats = uow.worklist.search(AnalysisFilter(repeat_only=True, with_superseded=False, limit=1))[1]
+        unread = uow.worklist.not_analysed()
     return {
-        "rows": rows,
+        "rows": [row.analysis for row in found] if filters.repeat else found,
         "total": total,
         "repeats": repeats,
+        "unread": unread,
+        "counted": COUNTED_AT_MOST,
         "pages": max(1, -(-total // ROWS_A_PAGE)),
         "filters": filters,
         "settings": services.settings,
