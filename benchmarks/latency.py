@@ -28,6 +28,8 @@ from overread.pipeline.preprocess import prepare
 
 _ONE = 20
 _QUEUED = 50
+#: Seconds between two looks at the results. What counts is `completed_at`; looking takes the processor from the work.
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ def _completed(overread: bootstrap.Overread, file: StudyFile) -> datetime:
             if row.outcome is None or not row.outcome.assessed:
                 raise RuntimeError(f"{file.path.name} was not assessed: {row.error_message or row.reason}")
             return row.completed_at
-        time.sleep(0.01)
+        time.sleep(_LOOK_S)
     raise TimeoutError(file.path.name)
 
 

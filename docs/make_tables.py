@@ -46,7 +46,7 @@ SETTINGS = {
     "dicom_tls_key": "The key of that certificate.",
     "dicom_tls_senders": "Certificates (PEM) that senders must show; the sha256 of its certificate names a sender.",
     "concurrency": "Jobs that one worker process runs at a time.",
-    "model_threads": "Threads that a model may use; 0: all cores.",
+    "model_threads": "Threads that a model may use; 0: half of the cores.",
     "model_memory_mib": "MiB of address space that a model's process may take.",
     "model_timeout_s": "Seconds that one model run may take.",
     "upload_limit_mib": "MiB of one upload, and of what an archive in it may unpack to.",

@@ -46,9 +46,9 @@ class Settings(BaseSettings):
     dicom_tls_certificate: Path | None = None
     dicom_tls_key: Path | None = None
     dicom_tls_senders: Path | None = None
-    #: Jobs that one worker process runs at a time.
-    concurrency: int = 2
-    #: Threads that a model may use; 0: all cores.
+    #: Jobs that one worker process runs at a time. Half of a job is waiting: for commits and for the model's process.
+    concurrency: int = 3
+    #: Threads that a model may use; 0: half of the cores (see `runtime_onnx`).
     model_threads: int = 0
     #: MiB of memory that a model's process may take.
     model_memory_mib: int = 4096
@@ -56,6 +56,15 @@ class Settings(BaseSettings):
     model_timeout_s: float = 120.0
 
     upload_limit_mib: int = 4096
+    #: Minutes after which a page's session ends that nobody uses.
+    idle_minutes: float = Field(default=15.0, gt=0)
+    #: Where browsers reach the pages, as https://overread.hospital.example; empty: what the request says. An identity
+    #: provider sends people back there.
+    public_url: str = ""
+    #: Web server processes that share the port.
+    api_processes: int = Field(default=1, ge=1)
+    #: Redis that counts requests for all web server processes together; empty: each counts for itself.
+    redis_url: str = Field(default="", repr=False)
     #: Seconds of validity of a log-in.
     token_seconds: int = 8 * 3600
     uid_root: str = "2.25"

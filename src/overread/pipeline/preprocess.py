@@ -24,6 +24,8 @@ DARK = 0.08
 _DARK_QUANTILE = 90.0
 #: No more than this part of the image is cut off on one side.
 MOST_CUT = 0.25
+#: Pixels of a side at which borders are judged.
+_THUMB = 128
 #: Images with less difference between their percentiles than this, of 0..1, show nothing.
 _FLAT = 1e-4
 
@@ -75,10 +77,16 @@ def standardise(pixels: FloatImage, spec: InputSpec) -> tuple[FloatImage, Frame]
     extra = dict(spec.extra)
     rows = int(extra.get("working_rows", spec.rows))
     columns = int(extra.get("working_columns", spec.columns))
-    left, top, right, bottom = _bright_part(pixels) if extra.get("crop_dark_borders", 0.0) else _whole(pixels)
     image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
+    thumb = _thumb(image) if extra.get("crop_dark_borders", 0.0) else None
+    left, top, right, bottom = whole = (0, 0, image.width, image.height)
+    if thumb is not None:
+        left, top, right, bottom = _bright_part(thumb, whole)
     if spec.fit == "stretch":
-        small = _resize(image, columns, rows, (left, top, right, bottom))
+        if thumb is not None and (left, top, right, bottom) == whole and thumb.shape == (rows, columns):
+            small = thumb
+        else:
+            small = _resize(image, columns, rows, (left, top, right, bottom))
         frame = (float(left), float(top), float(right - left), float(bottom - top))
     else:
         small, frame = _pad(image, columns, rows, (left, top, right, bottom))
@@ -99,17 +107,17 @@ def to_tensor(working: FloatImage, spec: InputSpec) -> NDArray[np.float32]:
     return np.ascontiguousarray(((working[None] - mean) / std)[None], dtype=np.float32)
 
 
-def _whole(pixels: FloatImage) -> tuple[int, int, int, int]:
-    return 0, 0, int(pixels.shape[1]), int(pixels.shape[0])
+def _thumb(image: Image.Image) -> FloatImage:
+    """All of the image at 128 x 128."""
+    return _resize(image, _THUMB, _THUMB, (0, 0, image.width, image.height))
 
 
-def _bright_part(pixels: FloatImage) -> tuple[int, int, int, int]:
+def _bright_part(thumb: FloatImage, whole: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) without dark borders. Judged at 128 x 128, so that size does not matter."""
-    rows, columns = pixels.shape
-    thumb = _resize(Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32)), 128, 128, (0, 0, columns, rows))
+    _, _, columns, rows = whole
     low, high = np.percentile(thumb, (1.0, 99.0))
     if high - low < _FLAT:
-        return _whole(pixels)
+        return whole
     limit = low + DARK * (high - low)
     top, bottom = _bright_run(np.percentile(thumb, _DARK_QUANTILE, axis=1) > limit)
     left, right = _bright_run(np.percentile(thumb, _DARK_QUANTILE, axis=0) > limit)

@@ -186,8 +186,8 @@ def placement(seen: LungFields) -> tuple[float, float, float] | None:
     leaning = _slope(at, centre), _slope(at, gap)
     agreed = min(map(abs, leaning)) if leaning[0] * leaning[1] > 0 else 0.0
     tilt = float(np.degrees(np.arctan(agreed)))
-    width, beside = float(np.median(left)), float(np.median(right))
-    return tilt, abs(float(np.median(centre)) / _SIDE - 0.5), abs(width - beside) / (width + beside)
+    one_side, other_side = float(np.median(left)), float(np.median(right))
+    return tilt, abs(float(np.median(centre)) / _SIDE - 0.5), abs(one_side - other_side) / (one_side + other_side)
 
 
 def _wide_runs(mask: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
