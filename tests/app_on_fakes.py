@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import numpy as np
 import pydicom
@@ -223,7 +223,8 @@ def make_world(**settings: Any) -> World:
     for tenant in (ALPHA, BETA):
         for role in Role:
             db.state(tenant).users[role.value] = UserRow(
-                id=uuid7(),
+                # The same in every world, as tokens are kept between them.
+                id=uuid5(NAMESPACE_URL, f"{tenant}/{role.value}"),
                 tenant=tenant,
                 name=role.value,
                 display_name=f"Demo {role.value}",

@@ -22,8 +22,8 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from overread.domain.texts import DISCLAIMER
 from overread.http import errors
-from overread.http.auth import Limiters
-from overread.http.limits import BodyLimit, RateLimiter
+from overread.http.auth import KeepsSessions, Limiters
+from overread.http.limits import BodyLimit, Limiter, RateLimiter, SharedLimiter
 from overread.http.pictures import PictureCache
 from overread.http.security import SecurityHeaders
 from overread.http.sse import Streams
@@ -67,9 +67,9 @@ def create_app(
     app.state.services = services
     app.state.error_page = error_page
     app.state.limiters = Limiters(
-        api=RateLimiter(settings.api_per_minute),
-        login=RateLimiter(settings.login_per_minute),
-        login_address=RateLimiter(settings.login_per_minute * 10),
+        api=_limiter(services, "api", settings.api_per_minute),
+        login=_limiter(services, "login", settings.login_per_minute),
+        login_address=_limiter(services, "login address", settings.login_per_minute * 10),
     )
     app.state.pictures = PictureCache()
     app.state.streams = Streams()
@@ -78,6 +78,7 @@ def create_app(
         BodyLimit,
         limit_for=lambda path: settings.max_upload_bytes if path == UPLOAD_PATH else settings.max_body_bytes,
     )
+    app.add_middleware(KeepsSessions, services=services)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(errors.LastResort, api=app)
     app.add_middleware(SecurityHeaders, https=settings.cookie_secure)
@@ -85,6 +86,11 @@ def create_app(
         app.include_router(router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _limiter(services: Services, name: str, per_minute: int) -> Limiter:
+    own = RateLimiter(per_minute)
+    return SharedLimiter(own, services.buckets, name) if services.buckets is not None else own
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

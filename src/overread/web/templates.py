@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from overread.domain.analysis import strongest_of_each_type
+from overread.domain.errors import PasswordChangeRequired
 from overread.domain.texts import DISCLAIMER, NO_FINDING
 from overread.http.auth import FORM_TOKEN_FIELD
 from overread.http.replies import PRIVATE, etag_of, is_known, not_modified
@@ -131,6 +132,10 @@ def error_page(request: Request, status: int, body: Mapping[str, Any]) -> Respon
     """An error for somebody who looks at pages. Not logged in: to the log-in page and back."""
     if status == 401 and request.method in ("GET", "HEAD"):
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/login?next={quote(target, safe='')}", status_code=303)
+        reason = (body.get("details") or {}).get("reason", "")
+        why = f"&reason={reason}" if reason else ""
+        return RedirectResponse(f"/login?next={quote(target, safe='')}{why}", status_code=303)
+    if body.get("code") == PasswordChangeRequired.code:
+        return RedirectResponse("/account", status_code=303)
     who: Identity | None = getattr(request.state, "identity", None)
     return HTMLResponse(render(request, "error.html", who, status=status, body=body), status_code=status)

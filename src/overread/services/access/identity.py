@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from overread.domain.errors import Forbidden
+from overread.domain.errors import Forbidden, PasswordChangeRequired
 from overread.domain.study import TenantId
 
 
@@ -71,7 +71,7 @@ class Means(StrEnum):
     #: Session of the pages: a cookie, ends when nobody uses it.
     PAGE = "page"
     #: Token of POST /api/auth/login.
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105 - a kind, not a secret
     #: Token of the hospital's identity provider.
     PROVIDER = "provider"
     #: Key of a machine.
@@ -117,7 +117,9 @@ class Session:
 
 
 def require(identity: Identity, permission: Permission) -> None:
-    """Raises `Forbidden` unless the role allows it."""
+    """Raises `Forbidden` unless the role allows it, `PasswordChangeRequired` before anything else is done."""
+    if identity.must_change_password:
+        raise PasswordChangeRequired("Choose a password of your own first.")
     if not identity.may(permission):
         raise Forbidden(
             f"The role {identity.role.value} may not do this.",

@@ -1,0 +1,1 @@
+"""What we say to other servers of the hospital."""
