@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -155,6 +156,16 @@ class LocalObjects:
             path.unlink()
             _sync_folder(path.parent)
 
+    def delete_all(self, tenant: TenantId) -> None:
+        """Everything of a tenant, for good. Raises `StoreUnavailable`; it can be done again."""
+        folder = self.root / tenant.slug
+        try:
+            if folder.exists():
+                shutil.rmtree(folder)
+                _sync_folder(self.root)
+        except OSError as error:
+            raise StoreUnavailable(f"Objects could not be deleted: {error.strerror or error}.") from error
+
     def _folders(self, tenant: TenantId) -> None:
         """Make a tenant's folders, durably, once in this process."""
         if tenant in self._made:
@@ -282,6 +293,14 @@ class S3Objects:
 
         with contextlib.suppress(ObjectMissing), _translated(key):
             obstore.delete(self._store, _s3_path(tenant, key))
+
+    def delete_all(self, tenant: TenantId) -> None:
+        """Everything of a tenant, for good. Raises `StoreUnavailable`; it can be done again."""
+        import obstore
+
+        with _translated(tenant.slug):
+            for batch in obstore.list(self._store, f"{tenant.slug}/", chunk_size=1000):
+                obstore.delete(self._store, [found["path"] for found in batch])
 
     def exists(self, tenant: TenantId, key: str) -> bool:
         """Raises `StoreUnavailable`, `InvalidRequest`."""
