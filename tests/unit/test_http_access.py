@@ -52,12 +52,18 @@ def make_scene(world: World) -> Scene:
         uow.analyses.attach_sr(completed, "sr/x.dcm")
         uow.analyses.attach_seg(completed, "seg/x.dcm", 1)
         row = uow.studies.get(study)
-    opt_out = world.services.opt_outs.add(ALPHA, patient_id="P-9", issuer="", reason="told the ward", by="admin").opt_out
+    objection = world.services.opt_outs.add(ALPHA, patient_id="P-9", issuer="", reason="told the ward", by="admin")
     world.objects.put(ALPHA, "sr/x.dcm", b"DICM")
     world.objects.put(ALPHA, "seg/x.dcm", b"DICM")
     assert row is not None
     return Scene(
-        study_uid=row.study_instance_uid, study=study, completed=completed, pending=pending, failed=failed, sop=sop, opt_out=opt_out.id
+        study_uid=row.study_instance_uid,
+        study=study,
+        completed=completed,
+        pending=pending,
+        failed=failed,
+        sop=sop,
+        opt_out=objection.opt_out.id,
     )
 
 
