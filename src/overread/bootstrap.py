@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import entry_points
@@ -19,6 +20,7 @@ from overread.domain.errors import SetupError
 from overread.domain.study import TenantId
 from overread.observe.logs import configure_logging
 from overread.services.assemble import AssembleService
+from overread.services.audit_tally import Tally
 from overread.services.ports import Database, DicomParser, KeyManagement, ObjectStore
 from overread.services.receive import ReceiveService
 from overread.services.requests import RequestService
@@ -33,6 +35,7 @@ from overread.store.keys import DatabaseKeyRing, tenant_login
 from overread.store.objects import PieceStore, open_objects
 
 if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no web server, a web server no model
+    import sqlalchemy
     from fastapi import FastAPI
 
     from overread.dicom.sr import HighdicomSrWriter
@@ -42,6 +45,8 @@ if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no
     from overread.services.analyse import AnalyseService
     from overread.services.reconcile import ReconcileService
     from overread.services.structured_report import StructuredReportService
+    from overread.store.keys_admin import OwnerKeys
+    from overread.store.keys_reencrypt import Reencryption
 
 DEMO_TENANT = TenantId(slug="demo")
 DEMO_AE = "OVERREAD"
@@ -64,9 +69,37 @@ def database_url(settings: Settings) -> str:
 
 def master_keys(settings: Settings) -> KeyManagement:
     """What wraps the data keys of tenants."""
-    if settings.master_key:
-        return keys_master.from_environment(settings.master_key)
-    return keys_master.from_file(settings.master_key_file or settings.prepare_state() / "master.key")
+    path = master_key_file(settings)
+    return keys_master.from_environment(settings.master_key) if path is None else keys_master.from_file(path)
+
+
+def master_key_file(settings: Settings) -> Path | None:
+    """Where the master key lies; None if it is in the environment."""
+    return None if settings.master_key else settings.master_key_file or settings.prepare_state() / "master.key"
+
+
+def owner_keys(settings: Settings, engine: sqlalchemy.Engine) -> OwnerKeys:
+    """What the owner does with data keys."""
+    from overread.store.keys_admin import OwnerKeys
+
+    return OwnerKeys(engine, master_keys(settings))
+
+
+def shred_keys(engine: sqlalchemy.Engine, tenant: TenantId) -> None:
+    """Delete a tenant's data keys for good: no master key is needed for that."""
+    from overread.store.keys_admin import OwnerKeys
+
+    OwnerKeys(engine, None).shred(tenant)
+
+
+def reencryption(settings: Settings) -> tuple[Postgres, Reencryption]:
+    """What encrypts again, and its database, to close."""
+    from overread.store.keys_reencrypt import Reencryption
+
+    cipher = ciphers(settings)
+    units = Postgres(database_url(settings), settings.secret(), cipher)
+    stored = open_objects(settings.objects_url, settings.state_dir / "objects")
+    return units, Reencryption(units, EncryptedObjects(stored, cipher))
 
 
 def ciphers(settings: Settings) -> Ciphers:
@@ -96,9 +129,12 @@ class Overread:
     directory: Directory
     gate: TenantGate
     tenant_settings: TenantSettingsService
+    #: What happens again and again, counted for the audit trail.
+    tally: Tally
 
     def close(self) -> None:
-        """Give connections back."""
+        """Write what was counted, and give connections back."""
+        self.tally.close()
         self.database.close()
         self.gate.close()
 
@@ -120,6 +156,7 @@ def build(settings: Settings) -> Overread:
     objects = EncryptedObjects(stored, cipher)
     parser = PydicomParser()
     assemble = AssembleService(database=database, clock=now, quiet_factor=settings.quiet_factor)
+    tally = Tally(database, clock=now, monotonic=time.monotonic)
     return Overread(
         settings=settings,
         database=database,
@@ -127,11 +164,14 @@ def build(settings: Settings) -> Overread:
         stored=stored,
         parser=parser,
         assemble=assemble,
-        receive=ReceiveService(database=database, objects=objects, parser=parser, assemble=assemble, clock=now),
+        receive=ReceiveService(
+            database=database, objects=objects, parser=parser, assemble=assemble, clock=now, tally=tally
+        ),
         requests=RequestService(database=database, clock=now, concurrency=max(1, settings.concurrency)),
         directory=Directory(database.login(roles.DOOR)),
         gate=gate,
         tenant_settings=TenantSettingsService(database, now),
+        tally=tally,
     )
 
 
@@ -277,6 +317,7 @@ def build_app(overread: Overread) -> FastAPI:
         started_at=now(),
         dead_letters=overread.directory.dead_letters,
         check_tenant=overread.gate.check,
+        tally=overread.tally,
     )
     app = create_app(services, routers=[*api.ROUTERS, *web.ROUTERS], error_page=web.error_page)
     app.mount("/static", web.STATIC)

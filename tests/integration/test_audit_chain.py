@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.integration.records import SENDER, record
 
 from overread import bootstrap
 from overread.bootstrap import Overread
@@ -22,8 +21,11 @@ from overread.services.audit_verify import Fault, TrailReport, verify
 from overread.store import roles
 from overread.store.audit_anchors import FileAnchors
 from overread.store.audit_seals import PostgresLedgers, PostgresTrail
+from tests.integration.records import SENDER, record
 
-DOCTOR = Actor(kind=ActorKind.PERSON, name="doctor", role="radiologist", session="s1", address="10.0.0.7", channel="page")
+DOCTOR = Actor(
+    kind=ActorKind.PERSON, name="doctor", role="radiologist", session="s1", address="10.0.0.7", channel="page"
+)
 
 
 @pytest.fixture
@@ -72,9 +74,7 @@ class Trail:
 
 
 @pytest.fixture
-def trail(
-    overread: Overread, tenant: TenantId, owner: psycopg.Connection[tuple[object, ...]], tmp_path: Path
-) -> Trail:
+def trail(overread: Overread, tenant: TenantId, owner: psycopg.Connection[tuple[object, ...]], tmp_path: Path) -> Trail:
     return Trail(overread, tenant, owner, tmp_path / "audit")
 
 
@@ -104,8 +104,19 @@ def test_a_row_says_who_what_whose_from_where(overread: Overread, tenant: Tenant
             " FROM audit_events"
         ).fetchall()
     assert rows == [
-        ("study.view", "denied", "FORBIDDEN", "person", "doctor", "radiologist", "s1", "10.0.0.7", "page", pseudonym)
-        + (filed.study_id,)
+        (
+            "study.view",
+            "denied",
+            "FORBIDDEN",
+            "person",
+            "doctor",
+            "radiologist",
+            "s1",
+            "10.0.0.7",
+            "page",
+            pseudonym,
+            filed.study_id,
+        )
     ]
     assert study.patient_id not in pseudonym and len(pseudonym) == 64
 
@@ -264,8 +275,10 @@ def test_an_old_seal_is_replayed(sealed: Trail) -> None:
     sealed.sql("DELETE FROM audit_events WHERE id >= 10")
     sealed.sql("INSERT INTO audit_seals SELECT * FROM copy")
     assert [(p.fault, p.seal) for p in sealed.check().problems] == [(Fault.CUT_OFF, 3)]
-    sealed.sql("INSERT INTO audit_seals SELECT 3, c.kind, c.sealed_at, c.first_at, c.last_at, c.row_count, c.ids, c.seen,"
-               " c.next_tx, c.settled, c.sha256, c.digests, c.hash, c.hash, c.key_id, c.signature FROM copy c")
+    sealed.sql(
+        "INSERT INTO audit_seals SELECT 3, c.kind, c.sealed_at, c.first_at, c.last_at, c.row_count, c.ids, c.seen,"
+        " c.next_tx, c.settled, c.sha256, c.digests, c.hash, c.hash, c.key_id, c.signature FROM copy c"
+    )
     faults = {p.fault for p in sealed.check().problems}
     assert {Fault.SEAL_CHANGED, Fault.CUT_OFF} <= faults
     sealed.sql("DROP TABLE copy")

@@ -10,9 +10,11 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from overread.domain.analysis import AnalysisStatus
+from overread.domain.audit import AuditAction
 from overread.domain.errors import Conflict, InvalidRequest, NotFound, UnsupportedModality
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
+from overread.http.audit import looked
 from overread.http.auth import Reader, Requester
 from overread.http.lookups import get_analysis as lookup_analysis
 from overread.http.lookups import parse_analysis_id
@@ -165,7 +167,7 @@ def get_analysis(
     analysis_id = parse_analysis_id(analysisId)
     with services_of(request).db.unit(who.tenant) as uow:
         row = lookup_analysis(uow, analysis_id)
-        uow.audit.record("analysis.view", actor=who.name, study_id=row.study.id, analysis_id=str(row.id))
+        looked(request, uow, AuditAction.ANALYSIS_VIEW, row.study, analysis=str(row.id))
     return json_reply(request, choose(dump(result_from_row(row)), chosen))
 
 
@@ -197,7 +199,7 @@ def structured_report(request: Request, analysisId: str, who: Reader) -> Respons
     with services.db.unit(who.tenant) as uow:
         row = lookup_analysis(uow, analysis_id)
         if row.sr_object_key is not None:
-            uow.audit.record("sr.download", actor=who.name, study_id=row.study.id, analysis_id=str(row.id))
+            uow.audit.record(AuditAction.SR_DOWNLOAD, actor=who.name, study_id=row.study.id, analysis=str(row.id))
     if row.sr_object_key is None:
         why = (
             "It is being written; try again in a moment."

@@ -11,8 +11,10 @@ from fastapi import APIRouter, Query, Request, Response
 
 from overread.domain import catalogue
 from overread.domain.analysis import Finding
+from overread.domain.audit import AuditAction
 from overread.domain.errors import FrameNotFound, InvalidRequest, NoPixelData
 from overread.domain.study import StoredInstance
+from overread.http.audit import looked
 from overread.http.auth import Reader
 from overread.http.lookups import find_instance, find_study
 from overread.http.pictures import PictureCache
@@ -71,7 +73,7 @@ def picture(
         stored = find_instance(uow, study, sopInstanceUid)
         _check(stored, frame, window)
         row = uow.analyses.latest_for_study(study.id) if boxes is Boxes.ALL else None
-        uow.audit.record("image.view", actor=who.name, study_id=study.id, sop_instance_uid=sopInstanceUid)
+        looked(request, uow, AuditAction.IMAGE_VIEW, study)
         found = _found_on(uow, row, stored, frame)
     shown = "" if chosen is None else f"{chosen.center:g}/{chosen.width:g}"
     drawn = ",".join([*(str(f.id) for f in found), "scale" if scale else "", str(frame), shown])

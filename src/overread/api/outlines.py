@@ -7,7 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from overread.domain.analysis import AnalysisStatus
+from overread.domain.audit import AuditAction
 from overread.domain.errors import InvalidRequest, NoSegmentation, NotFound
+from overread.http.audit import looked
 from overread.http.auth import Reader
 from overread.http.lookups import get_analysis, parse_analysis_id
 from overread.http.replies import dicom_file, dicom_response, json_reply
@@ -33,7 +35,7 @@ def segmentation(request: Request, analysisId: str, who: Reader) -> Response:  #
     with services.db.unit(who.tenant) as uow:
         row = get_analysis(uow, analysis_id)
         if row.seg_object_key is not None:
-            uow.audit.record("seg.download", actor=who.name, study_id=row.study.id, analysis_id=str(row.id))
+            uow.audit.record(AuditAction.SEG_DOWNLOAD, actor=who.name, study_id=row.study.id, analysis=str(row.id))
     if row.seg_object_key is None:
         raise NotFound(f"There is no segmentation. {_why_none(row)}", analysis_id=str(row.id), status=row.status.value)
     return dicom_file(services.objects.get(who.tenant, row.seg_object_key), f"overread-seg-{row.id}.dcm")
@@ -66,6 +68,7 @@ def outlines(
     analysis_id = parse_analysis_id(analysisId)
     with services_of(request).db.unit(who.tenant) as uow:
         row = get_analysis(uow, analysis_id)
+        looked(request, uow, AuditAction.OUTLINES_VIEW, row.study, analysis=str(row.id))
         if sopInstanceUid is None:
             return json_reply(request, dump(segments_of(row.id, uow.outlines.summary(row.id))))
         found = uow.outlines.for_instance(row.id, sopInstanceUid, frame or 1)

@@ -9,9 +9,11 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from overread.domain.analysis import AnalysisStatus
+from overread.domain.audit import AuditAction
 from overread.domain.features import Feature, WhyNot
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
+from overread.http.audit import looked
 from overread.http.auth import Reader
 from overread.http.lookups import find_study, image_address
 from overread.http.paging import DEFAULT_LIMIT, MAX_LIMIT, MAX_PAGE, PaginationInfo, pagination
@@ -188,7 +190,7 @@ def get_study(request: Request, studyId: str, who: Reader) -> Response:  # noqa:
         study = find_study(uow, studyId)
         stored = uow.studies.instances(study.id)
         latest = uow.analyses.latest_for_study(study.id)
-        uow.audit.record("study.view", actor=who.name, study_id=study.id)
+        looked(request, uow, AuditAction.STUDY_VIEW, study)
     instances = [
         Instance(
             sop_instance_uid=s.record.sop_instance_uid,

@@ -18,6 +18,7 @@ from python_multipart.multipart import File, FormParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from overread.domain.audit import AuditAction
 from overread.domain.errors import DuplicateUid, InvalidRequest, OverreadError, StorageFull, StoreUnavailable
 from overread.domain.study import ReceiveOutcome, Sender
 from overread.http.auth import Uploader, address_of
@@ -218,7 +219,7 @@ class _Intake:
         rejected = sum(1 for outcome in self._outcomes if outcome.code is not None)
         accepted = len(self._outcomes) - rejected
         with self.services.db.unit(self._who.tenant) as uow:
-            uow.audit.record("upload", actor=self._who.name, accepted=accepted, rejected=rejected)
+            uow.audit.record(AuditAction.UPLOAD, actor=self._who.name, accepted=accepted, rejected=rejected)
         first = self._first_error
         if first is not None and all(outcome.outcome == "rejected" for outcome in self._outcomes):
             details: dict[str, Any] = {**first.details, "files": [dump(o) for o in self._outcomes]}

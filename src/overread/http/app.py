@@ -12,6 +12,7 @@ Layers of a request, outermost first: security headers, last resort (500), gzip,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,12 +23,14 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from overread.domain.texts import DISCLAIMER
 from overread.http import errors
+from overread.http.audit import AuditEdge
 from overread.http.auth import KeepsSessions, Limiters
 from overread.http.limits import BodyLimit, Limiter, RateLimiter, SharedLimiter
 from overread.http.pictures import PictureCache
 from overread.http.security import SecurityHeaders
 from overread.http.sse import Streams
 from overread.http.wiring import Services
+from overread.services.audit_tally import Tally
 
 UPLOAD_PATH = "/api/studies"
 
@@ -73,7 +76,9 @@ def create_app(
     )
     app.state.pictures = PictureCache()
     app.state.streams = Streams()
+    app.state.tally = services.tally or Tally(services.db, clock=services.clock, monotonic=time.monotonic)
     errors.install(app)
+    app.add_middleware(AuditEdge, services=services, tally=app.state.tally)
     app.add_middleware(
         BodyLimit,
         limit_for=lambda path: settings.max_upload_bytes if path == UPLOAD_PATH else settings.max_body_bytes,

@@ -172,6 +172,8 @@ def overread_error(request: Request, error: Exception) -> Response:
     """Handler of every `OverreadError`."""
     assert isinstance(error, OverreadError)  # noqa: S101 - FastAPI calls it for nothing else
     status = status_of(error)
+    # For the audit trail (`http.audit`), which sees the answer only.
+    request.state.refused = error.code, status
     if status >= 500:
         log.error("request.failed", code=error.code, status=status, where=_frames(error))
     headers = {}

@@ -14,6 +14,7 @@ from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.study import Sender, TenantId
 from overread.services.access import AccessService
+from overread.services.audit_tally import Tally
 from overread.services.features import FeatureService
 from overread.services.identity_ports import SharedBuckets
 from overread.services.optout import OptOutService
@@ -122,6 +123,8 @@ class Services:
     check_tenant: Callable[[TenantId], None] = lambda _tenant: None
     #: Counts requests for all API processes together; None: each for itself.
     buckets: SharedBuckets | None = None
+    #: What is looked at again and again, counted for the audit trail; None: the app makes one.
+    tally: Tally | None = None
     #: Checked by /readyz besides the database: name -> whether it works. Must not raise.
     checks: dict[str, Callable[[], bool]] = field(default_factory=dict)
 

@@ -13,6 +13,7 @@ from uuid import UUID
 import structlog
 
 from overread.domain.analysis import AnalysisOutcome, TriageDecision
+from overread.domain.audit import AuditAction, AuditOutcome
 from overread.domain.errors import OverreadError
 from overread.domain.features import ALL_ON, Features, without
 from overread.domain.ids import uuid7
@@ -102,8 +103,16 @@ class AnalyseService:
     def give_up(self, tenant: TenantId, analysis_id: UUID, code: str, message: str) -> None:
         """Fail for good; the page then says why and offers Retry."""
         with self.database.unit(tenant) as unit:
+            row = unit.analyses.get(analysis_id)
             if unit.analyses.fail(analysis_id, code, message, self.clock()):
-                unit.audit.record("analysis.failed", actor="worker", analysis=str(analysis_id), code=code)
+                unit.audit.record(
+                    AuditAction.ANALYSIS_FAILED,
+                    actor="worker",
+                    study_id=row.study.id if row is not None else None,
+                    outcome=AuditOutcome.FAILED,
+                    code=code,
+                    analysis=str(analysis_id),
+                )
                 unit.events.publish("analysis", {"analysis": str(analysis_id)})
         log.error("analysis given up", tenant=tenant.slug, analysis=str(analysis_id), code=code)
 
@@ -182,7 +191,7 @@ class AnalyseService:
             if result.seg is not None and result.seg.object_key is not None:
                 unit.analyses.attach_seg(row.id, result.seg.object_key, result.seg.segment_count)
             unit.audit.record(
-                "analysis.completed",
+                AuditAction.ANALYSIS_COMPLETED,
                 actor="worker",
                 study_id=row.study.id,
                 analysis=str(row.id),
@@ -207,7 +216,12 @@ class AnalyseService:
             if delay is None:
                 unit.analyses.fail(row.id, error.code, str(error), self.clock())
                 unit.audit.record(
-                    "analysis.failed", actor="worker", study_id=row.study.id, analysis=str(row.id), code=error.code
+                    AuditAction.ANALYSIS_FAILED,
+                    actor="worker",
+                    study_id=row.study.id,
+                    outcome=AuditOutcome.FAILED,
+                    code=error.code,
+                    analysis=str(row.id),
                 )
             else:
                 unit.analyses.back_to_pending(row.id, error.code, str(error))

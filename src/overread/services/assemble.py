@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from overread.domain.audit import AuditAction
 from overread.domain.ids import uuid7
 from overread.domain.modality import quiet_period
 from overread.domain.priority import Level, job_priority
@@ -37,7 +38,7 @@ def start_analysis(
     if created.created:
         enqueue_analysis(unit, created.analysis_id, study.id, queue_priority)
         unit.audit.record(
-            "analysis.requested", actor=requested_by, study_id=study.id, analysis=str(created.analysis_id)
+            AuditAction.ANALYSIS_REQUESTED, actor=requested_by, study_id=study.id, analysis=str(created.analysis_id)
         )
     unit.events.publish("analysis", {"analysis": str(created.analysis_id), "study": str(study.id)})
     return created

@@ -1,8 +1,8 @@
 """Seal the audit trail: once a minute, per tenant, whatever rows have come and whose transactions are over.
 
 Writers take no lock and wait for nobody. A row of a slow transaction may come after rows with greater ids were sealed:
-seals name their rows one by one, so it goes into the next one. An id below `settled` that is in no seal will never come:
-a row that has it all the same was put there by hand, and `services.audit_verify` says so.
+seals name their rows one by one, so it goes into the next one. An id below `settled` that is in no seal will never
+come: a row that has it all the same was put there by hand, and `services.audit_verify` says so.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FOR_EVER = 2**63 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class SealService:
-    """Closes links of the chain. Safe to run from several workers: the first to add a link wins, the others drop theirs."""
+    """Closes links of the chain. Safe to run from several workers: the first to add a link wins."""
 
     ledgers: Ledgers
     anchors: Anchors

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -188,7 +189,7 @@ class _Check:
         if not batch:
             return
         where = sorted((low, high, n) for n, (seal, _) in enumerate(batch) for low, high in seal.ids)
-        for (_, high, _), (low, _, n) in zip(where, where[1:], strict=False):
+        for (_, high, _), (low, _, n) in itertools.pairwise(where):
             if low < high:
                 self._problem(Fault.SEAL_CHANGED, batch[n][0], "Two seals claim the same rows.")
         kept = [_kept(seal) for seal, _ in batch]
@@ -300,14 +301,10 @@ def _kept(seal: Seal) -> dict[int, bytes]:
     if sum(high - low for low, high in seal.ids) != seal.row_count:
         return {}
     ids = (number for low, high in seal.ids for number in range(low, high))
-    return {
-        number: seal.digests[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES] for place, number in enumerate(ids)
-    }
+    return {number: seal.digests[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES] for place, number in enumerate(ids)}
 
 
-def _swapped(
-    changed: Sequence[int], wanted: Mapping[int, bytes], suspects: Mapping[int, RawRow]
-) -> tuple[int, ...]:
+def _swapped(changed: Sequence[int], wanted: Mapping[int, bytes], suspects: Mapping[int, RawRow]) -> tuple[int, ...]:
     """Changed rows that hold what another row of this seal held."""
     if not 2 <= len(changed) <= _SWAPS:
         return ()

@@ -384,6 +384,10 @@ class KeyManagement(Protocol):
         """Raises `KeyUnavailable`: no such master key, a changed `wrapped`, or another `context`."""
         ...
 
+    def refresh(self) -> None:
+        """See whether another master key wraps now."""
+        ...
+
 
 class KeyRing(Protocol):
     """The data keys of tenants, unwrapped, in memory for a short time."""

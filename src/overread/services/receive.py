@@ -8,11 +8,14 @@ from functools import partial
 
 import structlog
 
-from overread.domain.errors import OverreadError
+from overread.domain.audit import Actor, ActorKind, AuditAction, AuditOutcome, PatientRef
+from overread.domain.errors import DuplicateUid, OverreadError
 from overread.domain.modality import quiet_period
 from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, TenantId
+from overread.services import acting
 from overread.services.assemble import AssembleService
-from overread.services.ports import Clock, Database, DicomParser, ObjectStore, PatientIndex
+from overread.services.audit_tally import Tally
+from overread.services.ports import Clock, Database, DicomParser, ObjectStore, PatientIndex, UnitOfWork
 from overread.services.values import Filed, Rejection
 
 log = structlog.get_logger(__name__)
@@ -27,6 +30,13 @@ def object_key(record: InstanceRecord, index: PatientIndex) -> str:
     return f"instances/{name[:2]}/{name}.dcm"
 
 
+def sent_by(sender: Sender) -> Actor:
+    """A DICOM peer by its AE title, or who uploads."""
+    if sender.channel == "dicom":
+        return Actor(kind=ActorKind.PEER, name=sender.name, address=sender.address, channel="dicom")
+    return acting.resolve(sender.name, address=sender.address)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReceiveService:
     """The one door for instances."""
@@ -36,6 +46,8 @@ class ReceiveService:
     parser: DicomParser
     assemble: AssembleService
     clock: Clock
+    #: One row for a study, a sender and a minute; without it each instance is a row.
+    tally: Tally | None = None
 
     def receive(self, tenant: TenantId, data: bytes | memoryview, sender: Sender, *, name: str) -> Filed:
         """File one instance; returns only after object and index are durable.
@@ -52,13 +64,31 @@ class ReceiveService:
         with self.database.unit(tenant) as unit:
             key = object_key(record, unit.patient_index)
             filed = unit.studies.file_instance(record, key, sender, now, partial(self.objects.put, tenant, key, data))
-            if filed.outcome is ReceiveOutcome.QUARANTINED:
-                unit.audit.record(
-                    "instance.quarantined", actor=sender.name, study_id=filed.study_id, channel=sender.channel
-                )
+            self._record(unit, record, filed, sender)
             if filed.new_image and filed.study_id is not None and not quiet_period(filed.modality):
                 self.assemble.close_revision(unit, filed.study_id, now)
         return filed
+
+    def _record(self, unit: UnitOfWork, record: InstanceRecord, filed: Filed, sender: Sender) -> None:
+        quarantined = filed.outcome is ReceiveOutcome.QUARANTINED
+        action = AuditAction.INSTANCE_QUARANTINED if quarantined else AuditAction.STUDY_RECEIVED
+        outcome = AuditOutcome.FAILED if quarantined else AuditOutcome.SUCCESS
+        code = DuplicateUid.code if quarantined else ""
+        patient = PatientRef(issuer=record.issuer_of_patient_id, patient_id=record.patient_id)
+        who = sent_by(sender)
+        if self.tally is None:
+            unit.audit.record(action, actor=who, study_id=filed.study_id, patient=patient, outcome=outcome, code=code)
+        else:
+            self.tally.record(
+                unit.audit,
+                unit.tenant,
+                action,
+                actor=who,
+                study_id=filed.study_id,
+                patient=patient,
+                outcome=outcome,
+                code=code,
+            )
 
     def _refuse(self, tenant: TenantId, error: OverreadError, sender: Sender) -> None:
         """Keep what was refused and why, where an admin can see it."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from overread.domain.analysis import AnalysisStatus
+from overread.domain.audit import AuditAction
 from overread.domain.errors import AnalysisNotFound, Conflict, NothingToAnalyse, StudyNotFound, UnsupportedModality
 from overread.domain.modality import Modality
 from overread.domain.priority import Level, higher
@@ -84,6 +85,13 @@ class RequestService:
         if not created.created:
             # The live one may have moved up; a second job at the new priority is harmless (see AnalyseService).
             enqueue_analysis(unit, created.analysis_id, row.id, level)
+            unit.audit.record(
+                AuditAction.ANALYSIS_REQUESTED,
+                actor=requested_by,
+                study_id=row.id,
+                analysis=str(created.analysis_id),
+                under_way=True,
+            )
         analysis = unit.analyses.get(created.analysis_id)
         typical = unit.analyses.typical_seconds(row.modality, _FIRST_GUESS_S.get(row.modality or Modality.CT, 60.0))
         if analysis is None:
@@ -99,7 +107,13 @@ class RequestService:
             status = unit.analyses.cancel(analysis_id, self.clock())
             if status is None:
                 raise _unknown(analysis_id)
-            unit.audit.record("analysis.cancelled", actor=actor, analysis=str(analysis_id))
+            row = unit.analyses.get(analysis_id)
+            unit.audit.record(
+                AuditAction.ANALYSIS_CANCELLED,
+                actor=actor,
+                study_id=row.study.id if row is not None else None,
+                analysis=str(analysis_id),
+            )
             unit.events.publish("analysis", {"analysis": str(analysis_id)})
         return status
 
@@ -125,7 +139,7 @@ class RequestService:
         if row.study.not_analysed is not None:
             unit.studies.set_not_analysed(row.study.id, None)
         enqueue_analysis(unit, row.id, row.study.id, row.priority)
-        unit.audit.record("analysis.retried", actor=actor, study_id=row.study.id, analysis=str(row.id))
+        unit.audit.record(AuditAction.ANALYSIS_RETRIED, actor=actor, study_id=row.study.id, analysis=str(row.id))
         unit.events.publish("analysis", {"analysis": str(row.id), "study": str(row.study.id)})
         return AnalysisStatus.PENDING
 

@@ -64,7 +64,7 @@ def rights(role: str) -> Iterable[str]:
     yield (
         "DO $$ DECLARE one text; BEGIN FOR one IN SELECT c.relname FROM pg_class c WHERE c.relnamespace ="
         f" '{role}'::regnamespace AND c.relkind IN ('r', 'p') AND left(c.relname, 6) = 'audit_' LOOP"
-        f" EXECUTE 'REVOKE ALL ON {role}.' || quote_ident(one) || ' FROM {role}'; END LOOP; END $$"
+        f" EXECUTE 'REVOKE ALL ON {role}.' || quote_ident(one) || ' FROM {role}'; END LOOP; END $$"  # noqa: S608
     )
     yield f"GRANT SELECT, INSERT ({_COLUMNS}) ON {role}.audit_events TO {role}"
     yield f"GRANT SELECT, INSERT ON {role}.audit_seals TO {role}"

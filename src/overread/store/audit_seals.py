@@ -164,9 +164,7 @@ class PostgresLedger:
 
     def _ask(self, query: str, values: Sequence[object]) -> psycopg.Cursor[tuple[Any, ...]]:
         return self._connection.execute(
-            sql.SQL(query).format(
-                columns=sql.SQL(_SEAL), raw=sql.SQL(_RAW), seals=self._seals, events=self._events
-            ),
+            sql.SQL(query).format(columns=sql.SQL(_SEAL), raw=sql.SQL(_RAW), seals=self._seals, events=self._events),
             values,
         )
 
@@ -187,7 +185,7 @@ class PostgresLedgers:
 class PostgresTrail:
     """Implements `services.audit_ports.TrailSource`: a live trail, or that of a deleted tenant.
 
-    Reads with the owner's log-in in one REPEATABLE READ transaction, which the caller has begun: sealing goes on beside.
+    Reads with the owner's log-in in one REPEATABLE READ transaction, which the caller has begun: sealing goes on.
     """
 
     def __init__(self, connection: Connection, tenant: TenantId, *, archived: bool = False) -> None:
@@ -240,9 +238,7 @@ class PostgresTrail:
                 yield RawRow(id=row[0], at_us=row[1], columns=row[2:])
 
     def _made(self, query: str) -> sql.Composed:
-        return sql.SQL(query).format(
-            columns=sql.SQL(_SEAL), raw=sql.SQL(_RAW), seals=self._seals, events=self._events
-        )
+        return sql.SQL(query).format(columns=sql.SQL(_SEAL), raw=sql.SQL(_RAW), seals=self._seals, events=self._events)
 
 
 #: Columns of an `AuditEvent`, in the order of `event_of`.

@@ -10,8 +10,10 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from overread.domain.audit import AuditAction
 from overread.domain.errors import NotFound
 from overread.domain.study import StoredInstance
+from overread.http.audit import looked
 from overread.http.auth import Reader, Requester
 from overread.http.lookups import find_study, get_analysis, parse_analysis_id
 from overread.http.wiring import services_of
@@ -58,9 +60,7 @@ def study_page(
         row = uow.analyses.latest_for_study(study.id)
         barred = not_analysed(uow, study, uow.features.switches(), services.clock(), stored)
         segments = uow.outlines.summary(row.id) if row is not None else ()
-        uow.audit.record(
-            "study.view", actor=who.name, study_id=study.id, analysis_id=str(row.id) if row is not None else None
-        )
+        looked(request, uow, AuditAction.STUDY_VIEW, study, analysis=str(row.id) if row is not None else None)
         stacks = stacks_of(_can_be_shown(stored))
         count = sum(len(s.pictures) for s in stacks)
         found = number_findings(row, stacks, segments)
@@ -207,4 +207,5 @@ def stage_fragment(
         segments = uow.outlines.summary(row.id) if row is not None and place[1].record.number_of_frames > 1 else ()
         found = number_findings(row, stacks, segments)
         shown = stage.make_stage(*place, len(every), found, _outlines(uow, row, place[1]))
+        looked(request, uow, AuditAction.STUDY_VIEW, study)
     return page(request, "stage.html", who, stage=shown)
