@@ -14,6 +14,7 @@ from rich.console import Console
 from overread import __version__
 from overread.cli_analyze import EPILOG as ANALYZE_EPILOG
 from overread.cli_analyze import analyze
+from overread.cli_keys import keys
 from overread.cli_tenant import tenant
 from overread.cli_validate import EPILOG as VALIDATE_EPILOG
 from overread.cli_validate import validate
@@ -164,6 +165,7 @@ app.add_typer(tenant, name="tenant")
 
 sender = typer.Typer(no_args_is_help=True, help="Which DICOM peers may send, and for which tenant.")
 app.add_typer(sender, name="sender")
+app.add_typer(keys, name="keys")
 
 
 @sender.command(

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import sqlalchemy
 import structlog
 
 from overread import bootstrap, seed
 from overread.config import Settings
-from overread.domain.errors import SetupError
+from overread.domain.errors import SetupError, StoreUnavailable, TenantUnavailable
 from overread.store import migrate, roles
 from overread.store.engine import EmbeddedPostgres
 
@@ -125,7 +126,26 @@ class Supervisor:
                 f"({failure.reason}); `overread tenant migrate` tries again"
             )
         seed.ensure(engine, settings)
+        self._encrypt_plain_rows(engine)
         engine.dispose()
+
+    def _encrypt_plain_rows(self, engine: sqlalchemy.Engine) -> None:
+        """What an older version of Overread wrote in the clear; nothing to do at any other start."""
+        keys = bootstrap.owner_keys(self.settings, engine)
+        database, again = bootstrap.reencryption(self.settings)
+        try:
+            for tenant in migrate.list_tenants(engine):
+                done = False
+                try:
+                    for step in again.plain_rows(tenant):
+                        done = True
+                        self.say(f"Encrypting {step.what} of {tenant}: {step.done} of {step.total}")
+                except (StoreUnavailable, TenantUnavailable) as error:  # out of service: when it is back
+                    log.warning("rows stay unencrypted", tenant=tenant.slug, code=error.code)
+                if done:
+                    keys.sweep(tenant)
+        finally:
+            database.close()
 
     def _spawn(self, child: _Child) -> None:
         ready = self.settings.state_dir / "run" / f"{child.name}.ready"

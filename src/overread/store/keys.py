@@ -107,6 +107,7 @@ class DatabaseKeyRing:
         return keys
 
     def _make(self, connection: psycopg.Connection[tuple[Any, ...]], tenant: TenantId) -> None:
+        self._master.refresh()  # never by a master key that was just replaced
         data, index = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES)
         connection.execute(
             "SELECT overread.first_data_keys(%s, %s, %s)",

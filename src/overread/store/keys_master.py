@@ -112,8 +112,18 @@ def from_file(path: Path) -> LocalMasterKeys:
     return LocalMasterKeys(load, where=str(path))
 
 
-def write_file(path: Path, keys: Sequence[bytes]) -> None:
-    """Replace the file by these keys, durably and at once."""
+def add_to_file(path: Path) -> None:
+    """Put a new key before the others: it wraps from now on, they go on unwrapping."""
+    keys = parse_keys(path.read_text(), where=str(path))
+    _replace(path, [secrets.token_bytes(KEY_BYTES), *keys])
+
+
+def keep_newest(path: Path) -> None:
+    """Take all keys but the first out of the file. Only when they wrap nothing any more."""
+    _replace(path, parse_keys(path.read_text(), where=str(path))[:1])
+
+
+def _replace(path: Path, keys: Sequence[bytes]) -> None:
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     _write(temporary, keys)
     temporary.rename(path)

@@ -50,6 +50,13 @@ ALTER TABLE rejections
     ALTER COLUMN received_from SET DEFAULT '{}',
     ADD COLUMN identifiers      bytea;
 CREATE INDEX rejections_plain ON rejections (id) WHERE identifiers IS NULL;
+
+-- How far `overread keys reencrypt` is: what is up to `last_id` has the version of the data key that is named.
+CREATE TABLE reencryption (
+    item                    text PRIMARY KEY,
+    version                 integer NOT NULL,
+    last_id                 uuid NOT NULL
+);
 """
 
 
