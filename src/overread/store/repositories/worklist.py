@@ -66,7 +66,7 @@ class Worklist:
 
     def _count(self, source: str, where: str, values: list[Any]) -> int:
         row = self._connection.execute(
-            f"SELECT count(*) FROM (SELECT FROM {source} WHERE {where} LIMIT %s) AS some",  # noqa: S608
+            f"SELECT count(*) FROM (SELECT FROM {source} WHERE {where} LIMIT %s) AS counted",  # noqa: S608
             [*values, COUNTED_AT_MOST],
         ).fetchone()
         return row[0] if row else 0
