@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -15,6 +14,7 @@ from overread import __version__
 from overread.cli_analyze import EPILOG as ANALYZE_EPILOG
 from overread.cli_analyze import analyze
 from overread.cli_keys import keys
+from overread.cli_optout import optout, patient
 from overread.cli_tenant import tenant
 from overread.cli_validate import EPILOG as VALIDATE_EPILOG
 from overread.cli_validate import validate
@@ -77,7 +77,7 @@ def serve(
     signal.signal(signal.SIGTERM, lambda _number, _frame: supervisor.request_stop())
     with supervisor.running():
         _err.print(
-            f"Web: http://{settings.http_host}:{settings.http_port}   "
+            f"Web: {settings.web_address}   "
             f"DICOM: {settings.dicom_host}:{settings.dicom_port}   Ctrl-C stops.",
             highlight=False,
         )
@@ -88,35 +88,23 @@ def serve(
 @app.command(epilog="Example: `overread api` behind a load balancer, with OVERREAD_DATABASE_URL set")
 def api() -> None:
     """Serve the API and the pages only."""
-    import uvicorn
-
     from overread import bootstrap
+    from overread.http import server
     from overread.supervisor import follow_parent, mark_ready
 
     settings = Settings()
     follow_parent()
+    files = settings.http_tls
+    tls = server.tls_context(*files) if files else None
     overread = bootstrap.build(settings)
     application = bootstrap.build_app(overread)
-
-    class _Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            mark_ready(settings, "api")
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            application.state.streams.close()
-            await super().shutdown(sockets)
-
-    config = uvicorn.Config(
+    server.run(
         application,
         host=settings.http_host,
         port=settings.http_port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=3,
+        tls=tls,
+        ready=lambda: mark_ready(settings, "api"),
     )
-    _Server(config).run()
     overread.close()
 
 
@@ -166,6 +154,8 @@ app.add_typer(tenant, name="tenant")
 sender = typer.Typer(no_args_is_help=True, help="Which DICOM peers may send, and for which tenant.")
 app.add_typer(sender, name="sender")
 app.add_typer(keys, name="keys")
+app.add_typer(optout, name="optout")
+app.add_typer(patient, name="patient")
 
 
 @sender.command(
