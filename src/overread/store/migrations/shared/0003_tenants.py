@@ -75,6 +75,70 @@ $$;
 REVOKE ALL ON FUNCTION overread.tenants_to_assemble FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION overread.tenants_to_assemble TO overread_worker;
 
+-- As before, and no priority beyond critical: it would stand above every other tenant's critical study.
+CREATE OR REPLACE FUNCTION overread.enqueue(
+    task text, args jsonb, priority integer, lock text, delay_s double precision
+) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = jobs, pg_temp AS $$
+DECLARE
+    tenant text := substr(session_user, 3);
+    job_id bigint;
+BEGIN
+    IF left(session_user, 2) <> 't_' THEN
+        RAISE EXCEPTION 'only a tenant''s log-in may enqueue';
+    END IF;
+    INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, args, scheduled_at)
+    VALUES (
+        session_user, task, least(priority, 200), CASE WHEN lock IS NULL THEN NULL ELSE tenant || ':' || lock END,
+        args || jsonb_build_object('tenant', tenant),
+        CASE WHEN delay_s > 0 THEN now() + make_interval(secs => delay_s) END
+    ) RETURNING id INTO job_id;
+    RETURN job_id;
+END
+$$;
+
+-- The audit trails of deleted tenants with their seals, so that they can still be checked. Only the owner reads them; the
+-- key that stood for patients is gone with the tenant. Filled by store.audit_archive.
+CREATE TABLE overread.audit_archive (
+    tenant      text NOT NULL,
+    tx          xid8 NOT NULL,
+    id          bigint NOT NULL,
+    at          timestamptz NOT NULL,
+    action      text NOT NULL,
+    outcome     text NOT NULL,
+    code        text NOT NULL,
+    actor_kind  text NOT NULL,
+    actor       text NOT NULL,
+    user_id     uuid,
+    role        text NOT NULL,
+    session     text NOT NULL,
+    address     text NOT NULL,
+    channel     text NOT NULL,
+    patient     text,
+    study_id    uuid,
+    facts       jsonb NOT NULL,
+    PRIMARY KEY (tenant, id)
+);
+CREATE TABLE overread.audit_archive_seals (
+    tenant      text NOT NULL,
+    number      bigint NOT NULL,
+    kind        text NOT NULL,
+    sealed_at   timestamptz NOT NULL,
+    first_at    timestamptz NOT NULL,
+    last_at     timestamptz NOT NULL,
+    row_count   bigint NOT NULL,
+    ids         int8multirange NOT NULL,
+    seen        bigint NOT NULL,
+    next_tx     xid8 NOT NULL,
+    settled     bigint NOT NULL,
+    sha256      bytea NOT NULL,
+    digests     bytea NOT NULL,
+    previous    bytea NOT NULL,
+    hash        bytea NOT NULL,
+    key_id      text NOT NULL,
+    signature   bytea NOT NULL,
+    PRIMARY KEY (tenant, number)
+);
+
 -- --- the queue ------------------------------------------------------------------------------------------------------
 -- procrastinate's own tables and functions, where ours differ. The worker rings on a secret channel, with no payload:
 -- what a forged one could do is wake the worker. Jobs are never aborted from outside, so nothing is announced for that.
