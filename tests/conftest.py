@@ -25,6 +25,12 @@ def storescu() -> str:
 
 
 @pytest.fixture(scope="session")
+def storescp_program() -> str:
+    """DCMTK's receiver."""
+    return _peer("storescp", "dcmtk")
+
+
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """A real browser."""
     return _peer("chromium", "chromium")

@@ -308,7 +308,7 @@ def build_app(overread: Overread) -> FastAPI:
             dicom_ae_title=DEMO_AE,
             dicom_host=settings.dicom_host,
             dicom_port=settings.dicom_port,
-            cookie_secure=settings.https,
+            cookie_secure=settings.behind_tls,
             public_url=settings.public_url,
             max_upload_bytes=settings.upload_limit_mib * 1024 * 1024,
             spool_dir=_spool(settings),

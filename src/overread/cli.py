@@ -77,8 +77,7 @@ def serve(
     signal.signal(signal.SIGTERM, lambda _number, _frame: supervisor.request_stop())
     with supervisor.running():
         _err.print(
-            f"Web: {settings.web_address}   "
-            f"DICOM: {settings.dicom_host}:{settings.dicom_port}   Ctrl-C stops.",
+            f"Web: {settings.web_address}   DICOM: {settings.dicom_host}:{settings.dicom_port}   Ctrl-C stops.",
             highlight=False,
         )
         supervisor.wait()

@@ -12,6 +12,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from overread.domain.errors import SetupError
 
 
+def _pair(what: str, certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
+    if certificate is not None and key is not None:
+        return certificate, key
+    if certificate is not None or key is not None:
+        raise SetupError(
+            f"TLS for {what} needs a certificate and its key; only one of them is set.",
+            remedy=f"Set OVERREAD_{what}_TLS_CERTIFICATE and OVERREAD_{what}_TLS_KEY, or neither.",
+        )
+    return None
+
+
 class Settings(BaseSettings):
     """Every knob, with a default that suits a first run on a laptop."""
 
@@ -34,6 +45,9 @@ class Settings(BaseSettings):
 
     http_host: str = "127.0.0.1"
     http_port: int = 8080
+    #: TLS 1.3 for pages and API: certificate chain and key (PEM). The port then speaks nothing else.
+    http_tls_certificate: Path | None = None
+    http_tls_key: Path | None = None
     #: Behind TLS: the session cookie is then sent over https only.
     https: bool = False
     dicom_host: str = "127.0.0.1"
@@ -71,6 +85,26 @@ class Settings(BaseSettings):
     #: Multiplies the quiet periods of assembly (tests, demo).
     quiet_factor: float = 1.0
     log_level: str = "INFO"
+
+    @property
+    def http_tls(self) -> tuple[Path, Path] | None:
+        """Certificate and key of the web server. Raises `SetupError` if one of both is missing."""
+        return _pair("HTTP", self.http_tls_certificate, self.http_tls_key)
+
+    @property
+    def dicom_tls(self) -> tuple[Path, Path] | None:
+        """Certificate and key of the DICOM receiver. Raises `SetupError` if one of both is missing."""
+        return _pair("DICOM", self.dicom_tls_certificate, self.dicom_tls_key)
+
+    @property
+    def behind_tls(self) -> bool:
+        """Whether browsers come over TLS, ours or a proxy's."""
+        return self.https or self.http_tls_certificate is not None
+
+    @property
+    def web_address(self) -> str:
+        """Where this process serves pages, without a slash at its end."""
+        return f"{'https' if self.http_tls_certificate else 'http'}://{self.http_host}:{self.http_port}"
 
     @property
     def models_dir(self) -> Path:

@@ -194,7 +194,7 @@ def _findings(row: AnalysisRow) -> str:
 
 
 def _say_where(settings: Settings, console: Console) -> None:
-    console.print(f"\nWorklist: [bold]http://{settings.http_host}:{settings.http_port}/[/]", highlight=False)
+    console.print(f"\nWorklist: [bold]{settings.web_address}/[/]", highlight=False)
     console.print(f"DICOM: {bootstrap.DEMO_AE} on {settings.dicom_host}:{settings.dicom_port}", highlight=False)
     logins = Table("user", "password", "role", box=None, header_style="bold")
     for user in seed.USERS:

@@ -73,13 +73,13 @@ def parts(settings: Settings) -> ReceiverParts:
     from overread.dicom.receive import ReceiveOptions, ReceiverParts, tls_context
 
     overread = bootstrap.build(settings)
-    certificate, key = settings.dicom_tls_certificate, settings.dicom_tls_key
+    tls = settings.dicom_tls
     return ReceiverParts(
         sink=overread.receive,
         senders=overread.directory,
         options=ReceiveOptions(
             maximum_pdu=settings.dicom_maximum_pdu,
-            tls=tls_context(certificate, key, settings.dicom_tls_senders) if certificate and key else None,
+            tls=tls_context(*tls, settings.dicom_tls_senders) if tls else None,
         ),
         close=overread.close,
     )

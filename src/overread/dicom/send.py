@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import socket
-import tempfile
+import ssl
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
@@ -46,12 +48,45 @@ class Readable:
     record: InstanceRecord
 
 
+@dataclass(frozen=True, kw_only=True)
+class SenderTls:
+    """How a sender speaks TLS."""
+
+    context: ssl.SSLContext
+    #: The name that the peer's certificate must have; None: the host that is called.
+    name: str | None = None
+
+
+def sender_tls(
+    peers: Path, certificate: Path | None = None, key: Path | None = None, *, name: str | None = None
+) -> SenderTls:
+    """TLS 1.3 and nothing older, to peers whose certificate `peers` (PEM) covers and that has the called name.
+
+    `certificate` and `key` are ours, for peers that ask who sends. Raises `SetupError`.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and name
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(peers)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise SetupError(f"The DICOM sender cannot use its TLS certificates or key: {error}.") from error
+    return SenderTls(context=context, name=name)
+
+
 def send_files(
-    files: Iterable[tuple[str, bytes]], *, host: str, port: int, called_ae: str, calling_ae: str = "OVERREAD_SCU"
+    files: Iterable[tuple[str, bytes]],
+    *,
+    host: str,
+    port: int,
+    called_ae: str,
+    calling_ae: str = "OVERREAD_SCU",
+    tls: SenderTls | None = None,
 ) -> Iterator[tuple[str, bytes, Sent]]:
     """Send (name, bytes) pairs and tell of each what became of it; a file that is no DICOM is not sent.
 
-    Raises `SetupError` if no association can be had.
+    With `tls` nothing goes out unless the peer proved who it is. Raises `SetupError` if no association can be had.
     """
     for batch in _batches(files, _BATCH):
         readable: list[Readable] = []
@@ -61,7 +96,7 @@ def send_files(
             except OverreadError as error:
                 yield name, data, Sent(accepted=False, reason=f"{error.code}: {error}")
         if readable:
-            yield from _send(readable, host, port, called_ae, calling_ae)
+            yield from _send(readable, host, port, called_ae, calling_ae, tls)
 
 
 def _batches(files: Iterable[tuple[str, bytes]], size: int) -> Iterator[list[tuple[str, bytes]]]:
@@ -71,25 +106,36 @@ def _batches(files: Iterable[tuple[str, bytes]], size: int) -> Iterator[list[tup
 
 
 def _send(
-    files: list[Readable], host: str, port: int, called_ae: str, calling_ae: str
+    files: list[Readable], host: str, port: int, called_ae: str, calling_ae: str, tls: SenderTls | None
 ) -> Iterator[tuple[str, bytes, Sent]]:
     _config.STORE_SEND_CHUNKED_DATASET = True  # a path is sent as it lies on disk, never decoded
     entity = AE(ae_title=calling_ae)
     wanted = {(f.record.sop_class_uid, f.record.transfer_syntax_uid) for f in files}
     contexts = [build_context(abstract, transfer) for abstract, transfer in sorted(wanted)]
     association = entity.associate(
-        host, port, contexts=contexts, ae_title=called_ae, max_pdu=131072, evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)]
+        host,
+        port,
+        contexts=contexts,
+        ae_title=called_ae,
+        max_pdu=131072,
+        tls_args=None if tls is None else (tls.context, tls.name or host),
+        evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
     )
     if not association.is_established:
         raise SetupError(
             f"{called_ae} on {host}:{port} refused the association.",
-            remedy="Register this sender's AE title and address there.",
+            remedy="Register this sender's AE title and address there."
+            if tls is None
+            else "Register it there; each side must trust the other's certificate and speak TLS 1.3.",
         )
     try:
-        with tempfile.TemporaryDirectory(prefix="overread-send-") as folder:
-            path = Path(folder) / "object.dcm"
+        with _nameless() as memory:
+            path = Path(f"/proc/self/fd/{memory.fileno()}")
             for number, file in enumerate(files, start=1):
-                path.write_bytes(with_meta(file))
+                memory.seek(0)
+                memory.truncate()
+                memory.write(with_meta(file))
+                memory.flush()
                 try:
                     answer = association.send_c_store(path, msg_id=number)
                 except (
@@ -109,6 +155,11 @@ def _send(
                     yield file.name, file.data, Sent(accepted=False, reason=f"0x{status:04X} {comment}".strip())
     finally:
         association.release()
+
+
+def _nameless() -> IO[bytes]:
+    """A file in memory that no other process can find: what is sent is never written to a disk."""
+    return os.fdopen(os.memfd_create("overread-send", os.MFD_CLOEXEC), "w+b")
 
 
 def with_meta(file: Readable) -> bytes:
