@@ -21,5 +21,7 @@ function step(rows, columns) {
 
 onKeys({ ArrowUp: step(-1, 0), ArrowDown: step(1, 0), ArrowLeft: step(0, -1), ArrowRight: step(0, 1) });
 
+// Where there is a form, one wants to write the reason. The browser goes to the address's fragment first, and that takes
+// the focus away: so after it.
 const reason = document.querySelector(".change input[name=reason]");
-if (reason && !document.querySelector(".done")) reason.focus();
+if (reason && !document.querySelector(".done")) addEventListener("load", () => setTimeout(() => reason.focus()));
