@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import socket
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from psycopg.conninfo import make_conninfo
 
 from overread import __version__
@@ -39,14 +41,20 @@ if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no
     from fastapi import FastAPI
 
     from overread.dicom.sr import HighdicomSrWriter
+    from overread.domain.audit import AuditEvent
+    from overread.exchange.syslog import TlsSyslog
     from overread.inference.registry import Registry
     from overread.pipeline.analysers.contract import VolumeAnalyser
-    from overread.services.access import AccessService
+    from overread.services.access import AccessService, Sealer
     from overread.services.analyse import AnalyseService
+    from overread.services.audit_forward import Render
+    from overread.services.audit_keeper import AuditKeeper
     from overread.services.reconcile import ReconcileService
     from overread.services.structured_report import StructuredReportService
     from overread.store.keys_admin import OwnerKeys
     from overread.store.keys_reencrypt import Reencryption
+
+log = structlog.get_logger(__name__)
 
 DEMO_TENANT = TenantId(slug="demo")
 DEMO_AE = "OVERREAD"
@@ -260,10 +268,83 @@ def build_worker(overread: Overread) -> WorkerParts:
     )
 
 
+def audit_sink(settings: Settings) -> TlsSyslog | None:
+    """Where the audit trail is forwarded; None where no receiver is set. Raises `InvalidRequest`, `SetupError`."""
+    if not settings.audit_syslog:
+        return None
+    from overread.exchange.syslog import TlsSyslog
+
+    return TlsSyslog(
+        settings.audit_syslog,
+        ca=settings.audit_syslog_ca,
+        certificate=settings.audit_syslog_certificate,
+        key=settings.audit_syslog_key,
+    )
+
+
+def audit_render() -> Render:
+    """A row as the syslog message that goes out."""
+    from overread.exchange.syslog import syslog_message
+
+    host = socket.gethostname()
+
+    xml = audit_xml()
+
+    def render(tenant: TenantId, event: AuditEvent, study_uid: str | None) -> bytes:
+        return syslog_message(xml(tenant, event, study_uid), at=event.at, host=host, version=__version__)
+
+    return render
+
+
+def audit_xml() -> Render:
+    """A row as a DICOM audit message."""
+    from overread.exchange.audit_message import audit_message
+
+    source = f"overread@{socket.gethostname()}"
+
+    def render(tenant: TenantId, event: AuditEvent, study_uid: str | None) -> bytes:
+        return audit_message(event, tenant=tenant.slug, source=source, study_uid=study_uid)
+
+    return render
+
+
+def audit_keeper(overread: Overread) -> AuditKeeper:
+    """Seals and forwards the audit trail."""
+    from overread.services.audit_chain import SealKey
+    from overread.services.audit_forward import ForwardService
+    from overread.services.audit_keeper import AuditKeeper
+    from overread.services.audit_seal import SealService
+    from overread.store.audit_anchors import FileAnchors
+    from overread.store.audit_log import SealedLogs
+    from overread.store.audit_seals import PostgresLedgers
+
+    settings, database = overread.settings, overread.database
+    sink = audit_sink(settings)
+    return AuditKeeper(
+        seal=SealService(
+            ledgers=PostgresLedgers(database),
+            anchors=FileAnchors(settings.state_dir / "audit"),
+            key=SealKey(settings.secret()),
+            clock=now,
+        ),
+        tenants=overread.directory.tenants,
+        forward=ForwardService(logs=SealedLogs(database), sink=sink, render=audit_render(), clock=now)
+        if sink is not None
+        else None,
+    )
+
+
+def sealer(settings: Settings) -> Sealer:
+    """Encrypts the secrets that the database keeps for us."""
+    from overread.services.access import Sealer
+
+    return Sealer(hmac.new(settings.secret(), b"overread sealed secrets 1", hashlib.sha256).digest())
+
+
 def access(overread: Overread) -> AccessService:
     """Log-in, sessions, accounts."""
     from overread.exchange.fetch import ProviderFetch
-    from overread.services.access import AccessService, KeyRing, Sealer
+    from overread.services.access import AccessService, KeyRing
     from overread.store.token_keys import TokenKeys
 
     settings = overread.settings
@@ -271,7 +352,7 @@ def access(overread: Overread) -> AccessService:
     return AccessService(
         overread.database,
         ring=KeyRing(TokenKeys(overread.login(roles.DOOR), secret)),
-        sealer=Sealer(hmac.new(secret, b"overread sealed secrets 1", hashlib.sha256).digest()),
+        sealer=sealer(settings),
         clock=now,
         web=ProviderFetch(),
         lifetime=timedelta(seconds=settings.token_seconds),
@@ -285,12 +366,15 @@ def build_app(overread: Overread) -> FastAPI:
     from overread import api, web
     from overread.http.app import create_app
     from overread.http.wiring import HttpSettings, Services
+    from overread.services.audit_search import AuditSearchService
     from overread.services.features import FeatureService
     from overread.services.optout import OptOutService
     from overread.services.patient_report import PatientReportService
+    from overread.store.buckets import RedisBuckets
     from overread.store.events import PostgresEvents
 
     settings = overread.settings
+    redis = RedisBuckets(settings.redis_url) if settings.redis_url else None
     services = Services(
         db=overread.database,
         objects=overread.objects,
@@ -317,8 +401,12 @@ def build_app(overread: Overread) -> FastAPI:
         started_at=now(),
         dead_letters=overread.directory.dead_letters,
         check_tenant=overread.gate.check,
+        buckets=redis,
         tally=overread.tally,
+        audit_search=AuditSearchService(database=overread.database),
     )
+    if services.buckets is None and settings.api_processes > 1:
+        log.warning("each web server process counts requests for itself: set OVERREAD_REDIS_URL to count together")
     app = create_app(services, routers=[*api.ROUTERS, *web.ROUTERS], error_page=web.error_page)
     app.mount("/static", web.STATIC)
     return app

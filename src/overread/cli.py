@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from overread import __version__
+from overread import __version__, cli_user
 from overread.cli_analyze import EPILOG as ANALYZE_EPILOG
 from overread.cli_analyze import analyze
 from overread.cli_keys import keys
@@ -68,11 +68,14 @@ app.command(epilog=VALIDATE_EPILOG)(validate)
 @app.command(epilog="Example: `OVERREAD_HTTP_PORT=9000 overread serve`")
 def serve(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    api_processes: Annotated[int | None, typer.Option(min=1, help="Web server processes that share the port.")] = None,
 ) -> None:
     """Start database (embedded unless OVERREAD_DATABASE_URL is set), receiver, worker and web; Ctrl-C stops them."""
     from overread.supervisor import Supervisor
 
     settings = Settings()
+    if api_processes is not None:
+        settings = settings.model_copy(update={"api_processes": api_processes})
     supervisor = Supervisor(settings, say=lambda text: _err.print(f"[dim]{text} ...[/]"), workers=workers)
     signal.signal(signal.SIGTERM, lambda _number, _frame: supervisor.request_stop())
     with supervisor.running():
@@ -85,8 +88,13 @@ def serve(
 
 
 @app.command(epilog="Example: `overread api` behind a load balancer, with OVERREAD_DATABASE_URL set")
-def api() -> None:
+def api(
+    name: Annotated[str, typer.Option(help="Shown in logs.")] = "api",
+    socket_number: Annotated[int | None, typer.Option("--socket", hidden=True)] = None,
+) -> None:
     """Serve the API and the pages only."""
+    import socket
+
     from overread import bootstrap
     from overread.http import server
     from overread.supervisor import follow_parent, mark_ready
@@ -102,7 +110,8 @@ def api() -> None:
         host=settings.http_host,
         port=settings.http_port,
         tls=tls,
-        ready=lambda: mark_ready(settings, "api"),
+        ready=lambda: mark_ready(settings, name),
+        listening=socket.socket(fileno=socket_number) if socket_number is not None else None,
     )
     overread.close()
 
@@ -153,6 +162,10 @@ app.add_typer(tenant, name="tenant")
 sender = typer.Typer(no_args_is_help=True, help="Which DICOM peers may send, and for which tenant.")
 app.add_typer(sender, name="sender")
 app.add_typer(keys, name="keys")
+keys.command("rotate-tokens", epilog="Example: `overread keys rotate-tokens`")(cli_user.rotate_tokens)
+app.add_typer(cli_user.user, name="user")
+app.add_typer(cli_user.apikey, name="apikey")
+app.add_typer(cli_user.provider, name="oidc")
 app.add_typer(optout, name="optout")
 app.add_typer(patient, name="patient")
 

@@ -40,6 +40,8 @@ class _Child:
 
     name: str
     arguments: list[str]
+    #: File descriptors that it takes over.
+    passes: tuple[int, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     deaths: int = 0
@@ -56,6 +58,8 @@ class Supervisor:
     workers: int = 1
     _children: list[_Child] = field(default_factory=list)
     _postgres: EmbeddedPostgres | None = None
+    #: The web port, where several processes share it; it lives here, so that none of them takes it along when it dies.
+    _listening: socket.socket | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
     _monitor: threading.Thread | None = None
 
@@ -100,7 +104,7 @@ class Supervisor:
         for ready in (state / "run").glob("*.ready"):
             ready.unlink()
         self.say("Starting receiver, worker and web server")
-        self._children = [_Child("receiver", ["receive"]), _Child("api", ["api"])]
+        self._children = [_Child("receiver", ["receive"]), *self._api_children()]
         self._children += [
             _Child(f"worker-{n + 1}", ["worker", "--name", f"worker-{n + 1}"]) for n in range(self.workers)
         ]
@@ -109,6 +113,17 @@ class Supervisor:
         self._wait_until_ready(state, 60.0)
         self._monitor = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._monitor.start()
+
+    def _api_children(self) -> list[_Child]:
+        """One web server, or several that take connections from one listening socket."""
+        settings = self.settings
+        if settings.api_processes == 1:
+            return [_Child("api", ["api"])]
+        family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
+        self._listening = socket.create_server((settings.http_host, settings.http_port), family=family, backlog=2048)
+        number = self._listening.fileno()
+        names = [f"api-{n + 1}" for n in range(settings.api_processes)]
+        return [_Child(name, ["api", "--name", name, "--socket", str(number)], passes=(number,)) for name in names]
 
     def _start_database(self) -> None:
         settings = self.settings
@@ -157,6 +172,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 env=_environment(self.settings),
+                pass_fds=child.passes,
                 start_new_session=True,  # Ctrl-C is ours to hand on, in the right order
             )
         child.started = time.monotonic()
@@ -223,6 +239,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if self._listening is not None:
+            self._listening.close()
         if self._postgres is not None:
             self._postgres.stop()
 

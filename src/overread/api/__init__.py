@@ -1,6 +1,8 @@
 """The REST API: one router a resource."""
 
 from overread.api.analyses import router as _analyses
+from overread.api.api_keys import router as _api_keys
+from overread.api.audit import router as _audit
 from overread.api.events import router as _events
 from overread.api.features import router as _features
 from overread.api.health import router as _health
@@ -10,7 +12,21 @@ from overread.api.optouts import router as _optouts
 from overread.api.outlines import router as _outlines
 from overread.api.studies import router as _studies
 from overread.api.uploads import router as _uploads
+from overread.api.users import router as _users
 
-ROUTERS = (_login, _analyses, _outlines, _uploads, _studies, _images, _events, _features, _optouts, _health)
+ROUTERS = (
+    _login,
+    _users,
+    _api_keys,
+    _analyses,
+    _outlines,
+    _uploads,
+    _studies,
+    _images,
+    _events,
+    _features,
+    _optouts,
+    _health,
+)
 
 __all__ = ["ROUTERS"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from overread.http.auth import Reader
+from overread.http.auth import Reader, still_valid
 from overread.http.sse import event_stream
 from overread.http.wiring import services_of
 
@@ -25,6 +25,7 @@ async def events(request: Request, who: Reader) -> Response:
         who.tenant,
         streams=request.app.state.streams,
         clock=services.clock,
-        until=who.expires_at,
+        until=who.valid_until,
+        alive=still_valid(request),
         heartbeat_s=services.settings.heartbeat_s,
     )

@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from overread.domain.errors import Forbidden, OverreadError, TenantMismatch, Unauthenticated
+from overread.domain.errors import Forbidden, OverreadError, StoreUnavailable, TenantMismatch, Unauthenticated
 from overread.http.limits import Limiter
 from overread.http.security import check_same_origin
 from overread.http.wiring import Services, services_of
@@ -128,6 +128,22 @@ async def _who(request: Request, services: Services, token: str, by_cookie: bool
         return ask(cached_only=True)
     except (Missing, Unauthenticated):
         return await run_in_threadpool(ask)
+
+
+def still_valid(request: Request) -> Callable[[], Awaitable[bool]]:
+    """Whether the caller of a long answer would still be let in. Raises `StoreUnavailable` where nobody knows."""
+    services = services_of(request)
+
+    async def ask() -> bool:
+        try:
+            await _who(request, services, *_credentials(request, services))
+        except StoreUnavailable:
+            raise
+        except OverreadError:
+            return False
+        return True
+
+    return ask
 
 
 async def count(limiter: Limiter, key: str) -> None:
@@ -253,6 +269,8 @@ OptOutManager = Annotated[Identity, Depends(changing(Permission.MANAGE_OPT_OUTS)
 AccessReporter = Annotated[Identity, Depends(changing(Permission.REPORT_ACCESS))]
 UserManager = Annotated[Identity, Depends(changing(Permission.MANAGE_USERS))]
 UserReader = Annotated[Identity, Depends(reading(Permission.MANAGE_USERS))]
+AuditReader = Annotated[Identity, Depends(reading(Permission.SEE_AUDIT))]
+AuditSearcher = Annotated[Identity, Depends(changing(Permission.SEE_AUDIT))]
 #: Whoever is logged in and changes something of their own.
 Oneself = Annotated[Identity, Depends(identify_unsafe)]
 Anybody = Annotated[Identity, Depends(identify)]

@@ -7,7 +7,7 @@ stream ends with its session, or when the server shuts down; the browser then co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -57,18 +57,34 @@ class Streams:
 
 
 def event_stream(
-    source: EventSource, tenant: TenantId, *, streams: Streams, clock: Clock, until: datetime, heartbeat_s: float
+    source: EventSource,
+    tenant: TenantId,
+    *,
+    streams: Streams,
+    clock: Clock,
+    until: datetime,
+    heartbeat_s: float,
+    alive: Callable[[], Awaitable[bool]] | None = None,
 ) -> Response:
-    """A response that tells the tenant's events until `until`, with a `beat` every `heartbeat_s` seconds of silence."""
+    """A response that tells the tenant's events until `until`, with a `beat` every `heartbeat_s` seconds of silence.
+
+    Before each of them `alive` is asked whether the session still holds; the stream ends with it.
+    """
     return StreamingResponse(
-        _frames(source, tenant, streams, clock, until, heartbeat_s),
+        _frames(source, tenant, streams, clock, until, heartbeat_s, alive),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
 async def _frames(
-    source: EventSource, tenant: TenantId, streams: Streams, clock: Clock, until: datetime, heartbeat_s: float
+    source: EventSource,
+    tenant: TenantId,
+    streams: Streams,
+    clock: Clock,
+    until: datetime,
+    heartbeat_s: float,
+    alive: Callable[[], Awaitable[bool]] | None,
 ) -> AsyncIterator[bytes]:
     yield f"retry: {RETRY_MS}\n\n".encode()
     try:
@@ -76,7 +92,7 @@ async def _frames(
             async with source.subscribe(tenant) as events:
                 yield frame("hello", {})
                 async for event in _until_stopped(events, stop, heartbeat_s):
-                    if clock() >= until:
+                    if clock() >= until or not (alive is None or await alive()):
                         return
                     yield frame(event.kind, dict(event.ids)) if event else frame("beat", {})
     except StoreUnavailable:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from overread.domain.audit import AuditAction, AuditOutcome
+from overread.domain.audit import Actor, AuditAction, AuditOutcome
 from overread.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
 from overread.domain.ids import uuid7
 from overread.domain.study import TenantId
@@ -64,6 +64,11 @@ class AccountService:
             raise NotFound(f"There is no user {name!r} in {tenant}.", remedy="See `overread user list`.")
         return user
 
+    def by_id(self, tenant: TenantId, user_id: UUID) -> UserRow:
+        """Raises `NotFound`."""
+        with self._db.unit(tenant) as uow:
+            return _of(uow, user_id)
+
     def add(
         self,
         tenant: TenantId,
@@ -72,7 +77,7 @@ class AccountService:
         display_name: str = "",
         role: Role,
         password: str | None = None,
-        actor: str,
+        actor: Actor | str,
         address: str = "",
     ) -> str | None:
         """Make an account. Without a password one is made up and returned, to be changed at the first log-in.
@@ -104,7 +109,9 @@ class AccountService:
             uow.audit.record(AuditAction.USER_CREATED, actor=actor, user=str(user.id), role=role.value, address=address)
         return made_up
 
-    def set_disabled(self, tenant: TenantId, user_id: UUID, disabled: bool, *, actor: str, address: str = "") -> None:
+    def set_disabled(
+        self, tenant: TenantId, user_id: UUID, disabled: bool, *, actor: Actor | str, address: str = ""
+    ) -> None:
         """Out within seconds, everywhere. Raises `NotFound`, `Conflict` for the last administrator."""
         with self._db.unit(tenant) as uow:
             user = _of(uow, user_id)
@@ -117,7 +124,7 @@ class AccountService:
             uow.audit.record(AuditAction.USER_CHANGED, actor=actor, user=str(user_id), change=change, address=address)
         self._forget(tenant, user_id)
 
-    def set_role(self, tenant: TenantId, user_id: UUID, role: Role, *, actor: str, address: str = "") -> None:
+    def set_role(self, tenant: TenantId, user_id: UUID, role: Role, *, actor: Actor | str, address: str = "") -> None:
         """Ends the user's sessions. Raises `NotFound`, `Conflict` for the last administrator."""
         with self._db.unit(tenant) as uow:
             user = _of(uow, user_id)
@@ -137,7 +144,7 @@ class AccountService:
         self._forget(tenant, user_id)
 
     def reset_password(
-        self, tenant: TenantId, user_id: UUID, *, password: str | None = None, actor: str, address: str = ""
+        self, tenant: TenantId, user_id: UUID, *, password: str | None = None, actor: Actor | str, address: str = ""
     ) -> str | None:
         """A new password, made up (and returned) unless given; lifts locks. Raises `NotFound`, `InvalidRequest`."""
         made_up = generate_password() if password is None else None
@@ -155,7 +162,7 @@ class AccountService:
         self._forget(tenant, user_id)
         return made_up
 
-    def reset_totp(self, tenant: TenantId, user_id: UUID, *, actor: str, address: str = "") -> None:
+    def reset_totp(self, tenant: TenantId, user_id: UUID, *, actor: Actor | str, address: str = "") -> None:
         """Take the second factor away, after a telephone was lost. Raises `NotFound`."""
         with self._db.unit(tenant) as uow:
             _of(uow, user_id)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from overread.domain.audit import AuditAction
+from overread.domain.audit import Actor, AuditAction
 from overread.domain.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
 from overread.domain.study import TenantId
 from overread.services.access.identity import PERMISSIONS, Identity, Means, Permission, Role
@@ -64,7 +64,7 @@ class ApiKeyService:
         lifetime: timedelta,
         permissions: Sequence[str] | None = None,
         networks: Sequence[str] = (),
-        actor: str,
+        actor: Actor | str,
         address: str = "",
     ) -> NewApiKey:
         """Raises `InvalidRequest` naming what cannot be used, `Conflict` if a living key has the name."""
@@ -81,7 +81,7 @@ class ApiKeyService:
             permissions=_permissions(permissions),
             networks=tuple(_network(network) for network in networks),
             created_at=now,
-            created_by=actor,
+            created_by=actor if isinstance(actor, str) else actor.name,
             expires_at=now + lifetime,
         )
         with self._db.unit(tenant) as uow:
@@ -95,7 +95,7 @@ class ApiKeyService:
         with self._db.unit(tenant) as uow:
             return uow.api_keys.all()
 
-    def revoke(self, tenant: TenantId, key_id: str, *, actor: str, address: str = "") -> None:
+    def revoke(self, tenant: TenantId, key_id: str, *, actor: Actor | str, address: str = "") -> None:
         """Void everywhere within seconds. Raises `NotFound`."""
         with self._db.unit(tenant) as uow:
             if not uow.api_keys.revoke(key_id, self._clock()):

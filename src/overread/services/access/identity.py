@@ -42,6 +42,8 @@ class Permission(StrEnum):
     MANAGE_FEATURES = "manage_features"
     #: Patients who object to AI.
     MANAGE_OPT_OUTS = "manage_opt_outs"
+    #: The audit trail.
+    SEE_AUDIT = "see_audit"
     #: Who looked at a patient's studies.
     REPORT_ACCESS = "report_access"
 
@@ -59,6 +61,7 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
         Permission.MANAGE_FEATURES,
         Permission.MANAGE_OPT_OUTS,
         Permission.REPORT_ACCESS,
+        Permission.SEE_AUDIT,
     },
     Role.OPERATOR: frozenset({Permission.SEE_SYSTEM}),
     Role.SERVICE: _CLINICAL,

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from overread.domain.audit import AuditAction, AuditOutcome
+from overread.domain.audit import Actor, AuditAction, AuditOutcome
 from overread.domain.errors import NotFound, SecondFactorRequired, SessionEnded, Unauthenticated
 from overread.domain.study import TenantId
 from overread.services.access import lockout
@@ -341,7 +341,7 @@ class AccessService:
             uow.audit.record(AuditAction.LOGOUT, actor=who.name, address=address)
         self.forget(who.tenant, who.user_id)
 
-    def log_out_everywhere(self, tenant: TenantId, user_id: UUID, *, actor: str, address: str = "") -> None:
+    def log_out_everywhere(self, tenant: TenantId, user_id: UUID, *, actor: Actor | str, address: str = "") -> None:
         """End all sessions of a user, on all machines."""
         with self._db.unit(tenant) as uow:
             uow.users.end_sessions(user_id)
