@@ -67,6 +67,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         "COLUMNS": "140",
         "NO_COLOR": "1",
         "PASSWORD": seed.password_of(settings, "radiologist"),
+        "ADMIN_PASSWORD": seed.password_of(settings, "admin"),
     }
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OVERREAD_")}
     try:
