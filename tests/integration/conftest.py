@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from overread import bootstrap
 from overread.config import Settings
@@ -53,6 +54,14 @@ def make_tenant(settings: Settings) -> TenantId:
     migrate.create_tenant(engine, settings.secret(), slug, "A test's tenant")
     engine.dispose()
     return slug
+
+
+@pytest.fixture
+def owner_engine(settings: Settings) -> Iterator[sqlalchemy.Engine]:
+    """The owner's log-in, which no serving process has."""
+    engine = migrate.owner_engine(bootstrap.embedded(settings).url, roles.password(settings.secret(), "owner"))
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import importlib.resources
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,6 +91,7 @@ def _ensure_tenants(
         rows = connection.exec_driver_sql(
             "SELECT slug, prepared, out_of_service FROM overread.tenants WHERE phase = 'ready' ORDER BY slug"
         ).fetchall()
+    _reset_logins(engine, secret, [TenantId(slug=row[0]) for row in rows])
     head, failures = _head("tenant"), []
     for slug, prepared, out_of_service in rows:
         tenant = TenantId(slug=slug)
@@ -102,6 +103,15 @@ def _ensure_tenants(
         if reason is not None:
             failures.append(Failure(tenant=tenant, reason=reason))
     return tuple(failures)
+
+
+def _reset_logins(engine: sqlalchemy.Engine, secret: bytes, tenants: Sequence[TenantId]) -> None:
+    """Every log-in may change its own password and settings, so an injected statement may have: set them anew."""
+    with engine.begin() as connection:
+        for tenant in tenants:
+            role = roles.tenant_role(tenant)
+            if connection.exec_driver_sql("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).scalar():
+                _ensure_login(connection, role, secret, role, tenant=True)
 
 
 def _try_tenant(engine: sqlalchemy.Engine, secret: bytes, tenant: TenantId) -> str | None:

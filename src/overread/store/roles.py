@@ -57,6 +57,7 @@ def make_login(role: str, secret: bytes, search_path: str, *, tenant: bool) -> t
     """
     statements = [
         f"ALTER ROLE {role} NOINHERIT NOCREATEDB NOCREATEROLE PASSWORD '{password(secret, role)}'",
+        f"ALTER ROLE {role} RESET ALL",
         f"ALTER ROLE {role} SET search_path = {search_path}",
     ]
     if tenant:
