@@ -39,6 +39,7 @@ from overread.http.app import create_app
 from overread.http.wiring import HttpSettings, Services
 from overread.services.access import AccessService, KeyRing, Role, Sealer, hash_password
 from overread.services.assemble import AssembleService
+from overread.services.audit_search import AuditSearchService
 from overread.services.features import FeatureService
 from overread.services.optout import OptOutService
 from overread.services.patient_report import PatientReportService
@@ -232,6 +233,9 @@ def make_world(**settings: Any) -> World:
                 password_hash=_HASH,
                 disabled=False,
             )
+        # Somebody to whom administrators do something; nobody logs in as them.
+        radiologist = db.state(tenant).users["radiologist"]
+        db.state(tenant).users["victim"] = replace(radiologist, id=uuid5(NAMESPACE_URL, f"{tenant}/v"), name="victim")
     assemble = AssembleService(database=db, clock=clock)
     services = Services(
         db=db,
@@ -251,6 +255,7 @@ def make_world(**settings: Any) -> World:
         features=FeatureService(database=db, clock=clock, cache=assemble.features),
         opt_outs=OptOutService(database=db, clock=clock),
         patient_reports=PatientReportService(database=db, clock=clock),
+        audit_search=AuditSearchService(database=db),
         events=db.events,
         dead_letters=lambda _limit: (
             DeadLetter(

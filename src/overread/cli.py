@@ -13,6 +13,7 @@ from rich.console import Console
 from overread import __version__, cli_user
 from overread.cli_analyze import EPILOG as ANALYZE_EPILOG
 from overread.cli_analyze import analyze
+from overread.cli_audit import audit
 from overread.cli_keys import keys
 from overread.cli_optout import optout, patient
 from overread.cli_tenant import tenant
@@ -166,6 +167,7 @@ keys.command("rotate-tokens", epilog="Example: `overread keys rotate-tokens`")(c
 app.add_typer(cli_user.user, name="user")
 app.add_typer(cli_user.apikey, name="apikey")
 app.add_typer(cli_user.provider, name="oidc")
+app.add_typer(audit, name="audit")
 app.add_typer(optout, name="optout")
 app.add_typer(patient, name="patient")
 

@@ -69,6 +69,15 @@ class Settings(BaseSettings):
     #: Seconds that one model run may take.
     model_timeout_s: float = 120.0
 
+    #: Where the audit trail is forwarded: tls://HOST:PORT of a syslog server; empty: nowhere.
+    audit_syslog: str = ""
+    #: Certificates (PEM) by which that server is known, and what it wants to see of us.
+    audit_syslog_ca: Path | None = None
+    audit_syslog_certificate: Path | None = None
+    audit_syslog_key: Path | None = None
+    #: Years that the audit trail is kept at least.
+    audit_years: int = Field(default=7, ge=7)
+
     upload_limit_mib: int = 4096
     #: Minutes after which a page's session ends that nobody uses.
     idle_minutes: float = Field(default=15.0, gt=0)

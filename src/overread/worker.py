@@ -68,8 +68,10 @@ async def _run(overread: bootstrap.Overread, parts: bootstrap.WorkerParts, ready
         concurrency=overread.settings.concurrency,
         policy=RetryPolicy(),
     )
+    keeper = bootstrap.audit_keeper(overread)
     ready()
-    await queue.run(_sweep(overread, parts, conninfo), sweep_every_s=_SWEEP_S, stop=stop)
+    with keeper.running():
+        await queue.run(_sweep(overread, parts, conninfo), sweep_every_s=_SWEEP_S, stop=stop)
 
 
 def _analyse(parts: bootstrap.WorkerParts) -> JobFunction:

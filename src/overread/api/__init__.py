@@ -26,6 +26,7 @@ ROUTERS = (
     _events,
     _features,
     _optouts,
+    _audit,
     _health,
 )
 

@@ -250,6 +250,13 @@ class TenantUnavailable(OverreadError):
     transient = True
 
 
+class AuditReceiverUnavailable(OverreadError):
+    """The server to which the audit trail is forwarded does not take messages; they are kept and sent again."""
+
+    code = "AUDIT_RECEIVER_UNAVAILABLE"
+    transient = True
+
+
 class ObjectMissing(OverreadError):
     """An indexed object is not in the object store."""
 

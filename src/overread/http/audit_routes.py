@@ -51,6 +51,8 @@ ROUTES: Final[Mapping[tuple[str, str], Entry]] = {
     ("POST", "/logout"): Inside(A.LOGOUT),
     # lists
     ("GET", "/"): AtEdge(A.WORKLIST_VIEW),
+    ("POST", "/"): AtEdge(A.WORKLIST_VIEW),
+    ("POST", "/worklist/rows"): AtEdge(A.WORKLIST_VIEW),
     ("GET", "/worklist"): Nothing("only sends on to the worklist"),
     ("GET", "/worklist/rows"): AtEdge(A.WORKLIST_VIEW),
     ("GET", "/api/image-analysis"): AtEdge(A.WORKLIST_VIEW),

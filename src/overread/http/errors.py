@@ -47,6 +47,7 @@ STATUS: Final[Mapping[type[OverreadError], int]] = {
     errors.KeyUnavailable: 503,
     errors.StoreUnavailable: 503,
     errors.ProviderUnavailable: 503,
+    errors.AuditReceiverUnavailable: 503,
     errors.StorageFull: 503,
     errors.ModelTimeout: 504,
     OverreadError: 500,

@@ -14,6 +14,7 @@ from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.study import Sender, TenantId
 from overread.services.access import AccessService
+from overread.services.audit_search import AuditSearchService
 from overread.services.audit_tally import Tally
 from overread.services.features import FeatureService
 from overread.services.identity_ports import SharedBuckets
@@ -113,6 +114,7 @@ class Services:
     features: FeatureService
     opt_outs: OptOutService
     patient_reports: PatientReportService
+    audit_search: AuditSearchService
     events: EventSource
     settings: HttpSettings
     clock: Clock

@@ -122,5 +122,5 @@ class AuditSink(Protocol):
     """Where audit messages go."""
 
     def send(self, messages: Iterable[bytes]) -> None:
-        """Returns only after the receiver has taken all of them. Raises `AuditSinkUnavailable`."""
+        """Returns only after the receiver has taken all of them. Raises `AuditReceiverUnavailable`."""
         ...

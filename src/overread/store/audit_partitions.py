@@ -62,9 +62,9 @@ def rights(role: str) -> Iterable[str]:
     Run them after the general grants: those give UPDATE on every table of the schema, each partition among them.
     """
     yield (
-        "DO $$ DECLARE one text; BEGIN FOR one IN SELECT c.relname FROM pg_class c WHERE c.relnamespace ="
+        "DO $$ DECLARE one text; BEGIN FOR one IN SELECT c.relname FROM pg_class c WHERE c.relnamespace ="  # noqa: S608
         f" '{role}'::regnamespace AND c.relkind IN ('r', 'p') AND left(c.relname, 6) = 'audit_' LOOP"
-        f" EXECUTE 'REVOKE ALL ON {role}.' || quote_ident(one) || ' FROM {role}'; END LOOP; END $$"  # noqa: S608
+        f" EXECUTE 'REVOKE ALL ON {role}.' || quote_ident(one) || ' FROM {role}'; END LOOP; END $$"
     )
     yield f"GRANT SELECT, INSERT ({_COLUMNS}) ON {role}.audit_events TO {role}"
     yield f"GRANT SELECT, INSERT ON {role}.audit_seals TO {role}"

@@ -103,6 +103,8 @@ class Identity:
 
     def may(self, permission: Permission) -> bool:
         """Whether the role allows it (and the API key, for a machine)."""
+        if self.must_change_password:
+            return False
         return permission in PERMISSIONS[self.role] and (self.only is None or permission in self.only)
 
     @property
