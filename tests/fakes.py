@@ -480,6 +480,9 @@ class FakeWorklist:
         start = (flt.page - 1) * flt.limit
         return tuple(rows[start : start + flt.limit]), min(COUNTED_AT_MOST, len(rows))
 
+    def repeats(self) -> int:
+        return self.search(AnalysisFilter(repeat_only=True, with_superseded=False))[1]
+
     def not_analysed(self) -> int:
         return sum(s.not_analysed is not None for s in self._state.studies.values())
 

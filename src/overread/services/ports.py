@@ -260,6 +260,10 @@ class WorklistRepository(Protocol):
         """
         ...
 
+    def repeats(self) -> int:
+        """How many present results suggest a repeat, counted up to `COUNTED_AT_MOST`."""
+        ...
+
     def not_analysed(self) -> int:
         """How many studies the AI did not read on purpose, counted up to `COUNTED_AT_MOST`."""
         ...

@@ -115,7 +115,8 @@ class Analyses:
             rest.pop(name)
         study = self._connection.execute(
             "UPDATE image_analyses SET status = 'completed', completed_at = %s, processing_ms = %s, outcome = %s,"
-            " model_version = %s, modality = coalesce(%s, modality), claim = NULL, updated_at = %s,"
+            " model_version = %s, modality = coalesce(%s, modality), repeat_flagged = %s, claim = NULL,"
+            " updated_at = %s,"
             " reason = CASE WHEN coalesce(urgency, -1) > %s THEN reason ELSE %s END,"
             " urgency = greatest(urgency, %s)"
             " WHERE id = %s AND status = 'processing' AND claim = %s RETURNING study_id",
@@ -125,6 +126,7 @@ class Analyses:
                 Jsonb(rest),
                 ", ".join(str(m) for m in outcome.models),
                 outcome.modality,
+                outcome.quality.flagged_for_repeat,
                 now,
                 outcome.triage.urgency.rank,
                 outcome.triage.reason,
@@ -366,7 +368,7 @@ def conditions(flt: AnalysisFilter, sealed: Values) -> tuple[str, list[Any]]:
     if not flt.with_superseded:
         add("NOT a.superseded")
     if flt.repeat_only:
-        add("EXISTS (SELECT FROM quality_assessments q WHERE q.analysis_id = a.id AND q.flagged_for_repeat)")
+        add("a.repeat_flagged")
     if flt.patient_id is not None:
         add("s.patient_id_blind = %s", sealed.index.patient_id(flt.patient_id))
     if flt.modality is not None:
@@ -380,7 +382,11 @@ def conditions(flt: AnalysisFilter, sealed: Values) -> tuple[str, list[Any]]:
     if flt.date_to is not None:
         add("a.requested_at <= %s", flt.date_to)
     if flt.not_analysed_only:
-        add("s.not_analysed_since IS NOT NULL")
+        # An array, so that the few studies lead to their analyses and not a million analyses to their studies.
+        add(
+            "a.study_id = ANY (ARRAY(SELECT u.id FROM studies u WHERE u.not_analysed_since IS NOT NULL"
+            " AND NOT u.not_analysed_alone))"
+        )
     if flt.text:
         clause, parameters = text_clause(sealed, flt.text)
         add(clause, *parameters)

@@ -246,8 +246,10 @@ class Studies:
     def set_not_analysed(self, study_id: UUID, why: NotAnalysed | None) -> None:
         """Why the AI does not read the study; None once it does."""
         self._connection.execute(
-            "UPDATE studies SET not_analysed_since = %s, not_analysed_why = %s WHERE id = %s",
-            (why.since if why else None, Jsonb(to_json(why)) if why else None, study_id),
+            "UPDATE studies s SET not_analysed_since = %s, not_analysed_why = %s,"
+            " not_analysed_alone = %s AND NOT EXISTS"
+            " (SELECT FROM image_analyses a WHERE a.study_id = s.id AND NOT a.superseded) WHERE s.id = %s",
+            (why.since if why else None, Jsonb(to_json(why)) if why else None, why is not None, study_id),
         )
 
     # --- reading ---------------------------------------------------------------------------------------------

@@ -18,10 +18,7 @@ from overread.store.repositories.analyses import Analyses, conditions
 from overread.store.repositories.identifiers import text_clause
 from overread.store.repositories.rows import STUDY_COLUMNS, study_row
 
-_NEVER_ANALYSED = (
-    "s.not_analysed_since IS NOT NULL AND NOT EXISTS"
-    " (SELECT FROM image_analyses n WHERE n.study_id = s.id AND NOT n.superseded)"
-)
+_NEVER_ANALYSED = "s.not_analysed_alone"
 _FROM_ANALYSES = "image_analyses a"
 _FROM_ANALYSES_AND_STUDIES = "image_analyses a JOIN studies s ON s.id = a.study_id"
 
@@ -59,6 +56,10 @@ class Worklist:
         if total < COUNTED_AT_MOST:
             total = min(COUNTED_AT_MOST, total + self._count("studies s", never, never_values))
         return self._rows(rows), total
+
+    def repeats(self) -> int:
+        """Suggested ones of present results, counted up to a limit."""
+        return self._count(_FROM_ANALYSES, "a.repeat_flagged AND NOT a.superseded", [])
 
     def not_analysed(self) -> int:
         """Studies, counted up to a limit."""

@@ -82,14 +82,19 @@ CREATE TABLE patient_opt_outs (
 CREATE UNIQUE INDEX opt_outs_once ON patient_opt_outs (patient_index) WHERE removed_at IS NULL;
 CREATE INDEX opt_outs_number ON patient_opt_outs (number_index) WHERE removed_at IS NULL;
 
--- Studies that the AI did not read on purpose: since when, and why.
-ALTER TABLE studies ADD COLUMN not_analysed_since timestamptz;
-ALTER TABLE studies ADD COLUMN not_analysed_why jsonb;
-CREATE INDEX studies_not_analysed ON studies (queue_priority DESC, not_analysed_since, id)
-    WHERE not_analysed_since IS NOT NULL;
+-- Studies that the AI did not read on purpose: since when, why, and whether no analysis stands for them in the list.
+ALTER TABLE studies
+    ADD COLUMN not_analysed_since timestamptz,
+    ADD COLUMN not_analysed_why jsonb,
+    ADD COLUMN not_analysed_alone boolean NOT NULL DEFAULT false;
+CREATE INDEX studies_not_analysed ON studies (queue_priority DESC, not_analysed_since, id) WHERE not_analysed_alone;
+CREATE INDEX studies_unread ON studies (not_analysed_alone, id) WHERE not_analysed_since IS NOT NULL;
 
--- The worklist counts repeats on every page.
-CREATE INDEX quality_repeats ON quality_assessments (analysis_id) WHERE flagged_for_repeat;
+-- The worklist counts and sorts suggested repeats on every page.
+ALTER TABLE image_analyses ADD COLUMN repeat_flagged boolean NOT NULL DEFAULT false;
+UPDATE image_analyses a SET repeat_flagged = true FROM quality_assessments q
+    WHERE q.analysis_id = a.id AND q.flagged_for_repeat;
+CREATE INDEX analyses_repeats ON image_analyses (completed_at DESC, id) WHERE repeat_flagged AND NOT superseded;
 """
 
 
