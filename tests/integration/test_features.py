@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import psycopg
 import pytest
+from pydicom import dcmread
 
 from overread.bootstrap import Overread
+from overread.dicom.sr import HighdicomSrWriter
 from overread.domain.analysis import AnalysisStatus
 from overread.domain.errors import FeatureDisabled, PatientObjected
 from overread.domain.features import Feature, Switch, WhyNot
 from overread.domain.ids import uuid7
+from overread.domain.image import ImageHeader
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.study import TenantId
+from overread.domain.volume import Volume
+from overread.pipeline.analysers.contract import ReadingContext, VolumeReading
 from overread.services.access import Identity, Role
 from overread.services.assemble import ANALYSE_TASK
 from overread.services.features import FeatureService
 from overread.services.optout import OptOutService
 from overread.services.patient_report import Kind, PatientReportService
-from overread.services.values import AnalysisFilter, WorklistRow
+from overread.services.structured_report import StructuredReportService
+from overread.services.values import AnalysisFilter, AnalysisRow, WorklistRow
 from overread.store import roles
 from tests.integration.test_analyses import Bench, ChestModel, now
+from tests.integration.test_ct_analyses import Dense, ct_files, receive
 
 
 @pytest.fixture
@@ -207,6 +216,46 @@ def test_quality_and_flagging_off_before_or_during_a_job(bench: Bench, when: str
     assert (
         row.outcome.triage.urgency is Level.ROUTINE and "priority flagging is switched off" in row.outcome.triage.reason
     )
+
+
+def _numbers_in_sr(bench: Bench, row: AnalysisRow) -> int:
+    """NUM items of the written DICOM SR."""
+    StructuredReportService(
+        database=bench.overread.database, objects=bench.overread.objects, writer=HighdicomSrWriter(), clock=now
+    ).run(bench.tenant, row.id)
+    key = bench.latest(row.study.id).sr_object_key
+    assert key is not None
+    report = dcmread(io.BytesIO(bench.overread.objects.get(bench.tenant, key)))
+    kinds = [str(e.value) for e in report.iterall() if e.keyword == "ValueType"]
+    assert "IMAGE" in kinds
+    return kinds.count("NUM")
+
+
+@pytest.mark.parametrize("when", ["never", "before", "during"])
+def test_measurements_off_none_in_result_and_report(bench: Bench, when: str) -> None:
+    class Measures(Dense):
+        def read(self, volume: Volume, header: ImageHeader, context: ReadingContext) -> VolumeReading:
+            if when == "during":
+                turn(bench, Feature.AUTOMATED_MEASUREMENTS, False, Modality.CT)
+            reading = super().read(volume, header, context)
+            said = replace(reading.findings[0], description="Solid nodule of 6.1 x 5.2 mm in the air. A phantom.")
+            return replace(reading, findings=(said,))
+
+    ct = replace(bench, analysers=(Measures(),))
+    row = receive(ct, ct_files())
+    if when == "before":
+        turn(bench, Feature.AUTOMATED_MEASUREMENTS, False)
+    ct.service.run(ct.tenant, row.id)
+    done = ct.latest(row.study.id)
+    assert done.outcome is not None, done.error_message
+    (finding,) = done.outcome.findings
+    if when == "never":
+        assert len(done.outcome.measurements) == 1 and "6.1" in finding.description
+        assert _numbers_in_sr(ct, done) > 1
+    else:
+        assert done.outcome.measurements == () and finding.description == "A phantom."
+        # The finding's confidence is a number too, and no measurement.
+        assert _numbers_in_sr(ct, done) == 1
 
 
 # --- objections --------------------------------------------------------------------------------------------
