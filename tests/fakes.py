@@ -28,6 +28,7 @@ from overread.render.outlines import SliceOutline
 from overread.services import acting
 from overread.services.identity_values import ApiKeyRow, ProviderRow
 from overread.services.ports import COUNTED_AT_MOST, Database, EventSource, ObjectStore
+from overread.store.cipher import words_of
 from overread.services.values import (
     AnalysisFilter,
     AnalysisRow,
@@ -446,7 +447,8 @@ class FakeAnalyses:
 
 def _matches(row: AnalysisRow, flt: AnalysisFilter) -> bool:
     study = row.study
-    text = " ".join((study.patient_name, study.patient_id, study.accession_number, study.study_description)).lower()
+    words = words_of(" ".join((study.patient_name, study.patient_id, study.accession_number, study.study_description)))
+    wanted = words_of(flt.text or "")
     return (
         (flt.patient_id is None or study.patient_id == flt.patient_id)
         and (flt.modality is None or row.modality is flt.modality)
@@ -454,10 +456,15 @@ def _matches(row: AnalysisRow, flt: AnalysisFilter) -> bool:
         and (flt.priority is None or row.priority is flt.priority)
         and (flt.date_from is None or row.requested_at >= flt.date_from)
         and (flt.date_to is None or row.requested_at <= flt.date_to)
-        and (flt.text is None or flt.text.lower() in text)
+        and (flt.text is None or (bool(wanted) and all(_begins(word, words) for word in wanted)))
         and (flt.with_superseded or not row.superseded)
         and (not flt.repeat_only or (row.outcome is not None and row.outcome.quality.flagged_for_repeat))
     )
+
+
+def _begins(typed: str, words: list[str]) -> bool:
+    """As the blind index finds words: whole, or by their beginnings from three letters on."""
+    return any(word == typed or (len(typed) >= 3 and word.startswith(typed)) for word in words)
 
 
 class FakeWorklist:

@@ -80,6 +80,22 @@ ROUTES = [
         CLINICAL,
     ),
     Route("GET", "/api/studies", lambda s: "/api/studies", CLINICAL, foreign=200),
+    Route(
+        "POST",
+        "/api/studies/search",
+        lambda s: "/api/studies/search",
+        CLINICAL,
+        foreign=200,
+        body=lambda s: {"patientId": "P-1"},
+    ),
+    Route(
+        "POST",
+        "/api/image-analysis/search",
+        lambda s: "/api/image-analysis/search",
+        CLINICAL,
+        foreign=200,
+        body=lambda s: {"patientId": "P-1"},
+    ),
     Route("GET", "/api/studies/{studyId}", lambda s: f"/api/studies/{s.study_uid}", CLINICAL),
     Route(
         "GET",

@@ -129,9 +129,16 @@ def test_filters_pages_cancel_retry(client: TestClient, overread: bootstrap.Over
     assert listed("patientId=P-2") == ["P-2"] and listed("modality=CT") == []
     assert listed("limit=2&page=2") == ["P-1", "P-2"]
     assert listed("dateTo=2020-01-01") == [] and len(listed("dateFrom=2020-01-01")) == 5
-    assert [s["patientId"] for s in client.get("/api/studies?q=a%253", headers=me).json()["studies"]] == ["P-3"]
-    assert client.get("/api/studies?q=%25", headers=me).json()["pagination"]["total"] == 5
-    assert client.get("/api/studies?q=_", headers=me).json()["pagination"]["total"] == 0
+
+    def found(**query: str) -> list[str]:
+        body = client.post("/api/studies/search", json=query, headers=me).json()
+        return [s["patientId"] for s in body["studies"]]
+
+    assert found(q="a%3") == ["P-3"] == found(patientId="P-3")
+    assert len(found(q="DOE")) == 5 and len(found(q="do")) == 0, "beginnings of words, from three letters on"
+    assert found(q="%") == found(q="_") == found(q="oe") == found(patientId="p-3") == []
+    body = client.post("/api/image-analysis/search", json={"patientId": "P-2"}, headers=me).json()
+    assert [a["patientId"] for a in body["analyses"]] == ["P-2"]
 
     first = analyses[0]["analysisId"]
     assert client.delete(f"/api/image-analysis/{first}", headers=me).status_code == 200
@@ -157,23 +164,24 @@ def test_unknown_tenant_is_a_wrong_password_at_once(client: TestClient) -> None:
 def test_hostile_text_finds_nothing_and_breaks_nothing(client: TestClient, tenant: TenantId, text: str) -> None:
     me = _bearer(client, tenant)
     _upload(client, me)
-    assert client.get("/api/studies", params={"q": text}, headers=me).json()["pagination"]["total"] == 0
+    assert client.post("/api/studies/search", json={"q": text}, headers=me).json()["pagination"]["total"] == 0
+    assert client.post("/api/studies/search", json={"patientId": text}, headers=me).json()["pagination"]["total"] == 0
     assert client.get("/api/image-analysis", params={"patientId": text}, headers=me).json()["pagination"]["total"] == 0
-    assert client.get("/worklist/rows", params={"q": text}, headers=me).status_code == 200
+    assert client.post("/worklist/rows", data={"q": text}, headers=me).status_code == 200
     assert client.get("/api/studies", headers=me).json()["pagination"]["total"] == 1
 
 
 def test_what_is_no_text_is_refused(client: TestClient, tenant: TenantId) -> None:
     me = _bearer(client, tenant)
-    for query in ("q=%00", "patientId=a%00b"):
-        assert client.get(f"/api/studies?{query}", headers=me).json()["code"] == "INVALID_REQUEST"
+    for query in ({"q": "\0"}, {"patientId": "a\0b"}):
+        assert client.post("/api/studies/search", json=query, headers=me).json()["code"] == "INVALID_REQUEST"
     assert client.get("/api/image-analysis?patientId=%00", headers=me).status_code == 400
     for body in ('{"studyId": "\\u0000", "modality": "CT"}', '{"studyId": "\\ud800", "modality": "CT"}'):
         headers = {**me, "Content-Type": "application/json"}
         assert client.post("/api/image-analysis", content=body, headers=headers).status_code == 400
     assert client.get("/api/studies/%00", headers=me).status_code == 404
     assert client.get("/studies/%ff", headers=me).status_code == 404
-    assert client.get("/worklist/rows?q=%00", headers=me).status_code == 200
+    assert client.post("/worklist/rows", data={"q": "\0"}, headers=me).status_code == 200
     assert client.post("/login", data={"username": "a\0b", "password": "x", "tenant": tenant.slug}).status_code == 401
     assert client.post("/login", data={"username": "a", "password": "x", "tenant": "\0"}).status_code == 401
 

@@ -246,7 +246,7 @@ def test_gzip(listed: World) -> None:
 
 
 def test_studies(listed: World) -> None:
-    body = _get(listed, "/api/studies?q=name^4").json()
+    body = listed.client().post("/api/studies/search", json={"q": "name^4"}, headers=listed.bearer()).json()
     (study,) = body["studies"]
     assert (study["patientId"], study["patientName"], study["modality"]) == ("P-4", "Name^4", "X-ray")
     assert study["analysis"]["status"] == "pending"

@@ -25,7 +25,7 @@ def _page(world: World, path: str, role: str = "radiologist", **headers: str) ->
 def test_an_empty_worklist_says_what_to_do(world: World) -> None:
     text = _page(world, "/")
     assert "storescu -aec OVERREAD localhost 11112" in text
-    assert "No study matches" in _page(world, "/?q=nobody")
+    assert "No study matches" in _page(world, "/?priority=critical")
     assert "No study matches" in _page(world, "/?page=7")
 
 
@@ -70,9 +70,43 @@ def test_nothing_found_is_never_called_normal(world: World) -> None:
 
 def test_filters_are_kept(world: World) -> None:
     world.read_study()
-    text = _page(world, "/?priority=critical&status=completed&q=zzyzx")
-    assert '<option value="critical" selected>' in text and 'value="zzyzx"' in text
-    assert 'data-query="?priority=critical&amp;status=completed&amp;q=zzyzx"' in text
+    text = _page(world, "/?priority=critical&status=completed")
+    assert '<option value="critical" selected>' in text
+    assert 'data-query="?priority=critical&amp;status=completed"' in text
+
+
+def _search(world: World, path: str, **fields: str) -> str:
+    answer = world.client().post(path, data=fields, headers={**world.bearer(), "Accept": "text/html"})
+    assert answer.status_code == 200
+    return answer.text
+
+
+def test_a_search_is_in_no_address(world: World) -> None:
+    world.read_study()
+    for i in range(101):
+        world.receive(PatientID=f"P-{i}", PatientName="Other^Name", Rows=2, Columns=2)
+    text = _search(world, "/", q="zzyzx", priority="critical")
+    assert 'value="zzyzx"' in text and "Zzyzx" in text
+    assert 'data-query="?priority=critical"' in text
+    found = _search(world, "/worklist/rows", q="other")
+    assert found.count("<tr id=") == 100
+    assert '<form class="turn" method="post" action="/?page=2">' in found
+    assert _search(world, "/worklist/rows?page=2", q="other").count("<tr id=") == 1
+    for page in (text, found):
+        addresses = re.findall(r'(?:href|action|src|data-href|data-query)="([^"]*)"', page)
+        assert addresses
+        assert not any("zzyzx" in a.lower() or "other" in a.lower() or "q=" in a for a in addresses)
+    assert "No study matches" in _search(world, "/", q="nobody")
+    assert "zzyzx" not in _page(world, "/?q=zzyzx").replace("Zzyzx", ""), "an old address searches nothing"
+
+
+def test_a_search_needs_our_own_page_and_words(world: World) -> None:
+    client = world.client()
+    headers = {**world.bearer(), "Accept": "text/html"}
+    assert client.post("/", data={"q": " "}, headers=headers).headers["location"] == "/"
+    for path in ("/", "/worklist/rows"):
+        answer = client.post(path, data={"q": "x"}, headers={**headers, "Sec-Fetch-Site": "cross-site"})
+        assert answer.status_code == 403
 
 
 def test_many_studies_come_in_pages(world: World) -> None:

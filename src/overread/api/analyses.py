@@ -24,6 +24,7 @@ from overread.http.results import result_from_row
 from overread.http.text import CleanText
 from overread.http.wire import AnalysisResult, WireModel, dump
 from overread.http.wiring import services_of
+from overread.services.access import Identity
 from overread.services.values import AnalysisFilter
 
 router = APIRouter(prefix="/api/image-analysis", tags=["image analysis"])
@@ -131,7 +132,20 @@ def create(request: Request, response: Response, body: CreateRequest, who: Reque
 
 @router.get("", response_model=ListResponse, summary="List analyses")
 def list_analyses(request: Request, query: Annotated[ListQuery, Query()], who: Reader) -> Response:
-    """Critical first, then urgent, then older first. Dates are those of the request for analysis."""
+    """Critical first, then urgent, then older first. Dates are those of the request for analysis.
+
+    To filter by patient rather use the search: an address is kept in logs on the way.
+    """
+    return _list(request, query, who)
+
+
+@router.post("/search", response_model=ListResponse, summary="Search analyses")
+def search_analyses(request: Request, query: ListQuery, who: Reader) -> Response:
+    """As the list, with its filters in the body: a patient's id is then in no address."""
+    return _list(request, query, who)
+
+
+def _list(request: Request, query: ListQuery, who: Identity) -> Response:
     services = services_of(request)
     chosen = parse_fields(query.fields, FIELDS)
     flt = AnalysisFilter(

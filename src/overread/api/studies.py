@@ -21,6 +21,7 @@ from overread.http.replies import choose, json_reply, parse_fields
 from overread.http.text import CleanText
 from overread.http.wire import WireModel, dump
 from overread.http.wiring import services_of
+from overread.services.access import Identity
 from overread.services.values import AnalysisFilter, AnalysisRow, StudyRow
 
 router = APIRouter(prefix="/api/studies", tags=["studies"])
@@ -114,12 +115,19 @@ class StudyQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    patientId: CleanText | None = Field(default=None, max_length=64)  # noqa: N815
     modality: Modality | None = None
-    q: CleanText | None = Field(default=None, max_length=200, description="Name, id, accession number or description.")
     page: int = Field(default=1, ge=1, le=MAX_PAGE)
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
     fields: str | None = Field(default=None, max_length=1000)
+
+
+class StudySearch(StudyQuery):
+    """What identifies a patient comes in the body: addresses are kept in logs on the way."""
+
+    patientId: CleanText | None = Field(default=None, max_length=64)  # noqa: N815
+    q: CleanText | None = Field(
+        default=None, max_length=200, description="Words of name, id, accession number, description; or a UID's start."
+    )
 
 
 def _study(row: StudyRow, analysis: AnalysisRow | None) -> dict[str, object]:
@@ -166,6 +174,16 @@ def list_studies(request: Request, query: Annotated[StudyQuery, Query()], who: R
 
     One that the AI did not read on purpose stands where its order puts it, and says why in `notAnalysed`.
     """
+    return _list(request, StudySearch(**query.model_dump()), who)
+
+
+@router.post("/search", response_model=StudyList, summary="Search studies")
+def search_studies(request: Request, query: StudySearch, who: Reader) -> Response:
+    """As the list, by patient: a word that is typed finds words that begin with it, from three letters on."""
+    return _list(request, query, who)
+
+
+def _list(request: Request, query: StudySearch, who: Identity) -> Response:
     services = services_of(request)
     chosen = parse_fields(query.fields, FIELDS)
     flt = AnalysisFilter(

@@ -1,20 +1,21 @@
 """POST /api/studies: DICOM files or ZIPs, as a form or as one raw body. Each file has its own outcome.
 
-A file is spooled to disk while it arrives and goes through the same service as C-STORE as soon as it is whole. What
+A file is spooled, encrypted, while it arrives and goes through the same service as C-STORE as soon as it is whole. What
 went in before an upload broke off stays; sending the same files again is harmless.
 """
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import File, FormParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -24,6 +25,7 @@ from overread.domain.study import ReceiveOutcome, Sender
 from overread.http.auth import Uploader, address_of
 from overread.http.errors import public_sentence
 from overread.http.replies import json_reply
+from overread.http.spool import FormFiles, Spool
 from overread.http.wire import WireModel, dump
 from overread.http.wiring import Services, services_of
 from overread.services.access import Identity
@@ -108,44 +110,25 @@ async def upload(request: Request, who: Uploader) -> Response:
 async def _read_form(request: Request, intake: _Intake, boundary: bytes) -> None:
     """Each file goes in as soon as it is whole: neither memory nor open files grow with their number."""
 
-    def on_file(file: File) -> None:
-        try:
-            intake.take(_clean_name(file.file_name), file.file_object)
-        finally:
-            file.close()
+    def on_file(name: bytes, file: IO[bytes]) -> None:
+        intake.take(_clean_name(name), file)
 
-    ended = threading.Event()
-    parser = FormParser(
-        "multipart/form-data",
-        None,
-        on_file,
-        on_end=ended.set,
-        boundary=boundary,
-        config={
-            "UPLOAD_DIR": _folder(intake.services),
-            "MAX_MEMORY_FILE_SIZE": _SPOOL,
-            "MAX_FIELDS": MAX_FILES,
-            "MAX_FIELD_SIZE": _SPOOL,
-        },
-    )
-    async for chunk in request.stream():
-        await run_in_threadpool(parser.write, chunk)
-    await run_in_threadpool(parser.finalize)
-    if not ended.is_set():
-        # The parser itself would forget the last, incomplete file without a word.
-        raise FormParserError("no closing boundary")
+    folder = _folder(intake.services)
+    with contextlib.closing(FormFiles(boundary, folder, in_memory=_SPOOL, parts=MAX_FILES, on_file=on_file)) as files:
+        async for chunk in request.stream():
+            await run_in_threadpool(files.write, chunk)
+        await run_in_threadpool(files.finalize)
 
 
 async def _read_raw(request: Request, intake: _Intake, name: str) -> None:
-    with tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=_folder(intake.services)) as spool:
+    with contextlib.closing(Spool(_folder(intake.services), _SPOOL)) as spool:
         async for chunk in request.stream():
             await run_in_threadpool(spool.write, chunk)
-        await run_in_threadpool(intake.take, name, spool)
+        await run_in_threadpool(intake.take, name, spool.file)
 
 
-def _folder(services: Services) -> str | None:
-    folder = services.settings.spool_dir
-    return str(folder) if folder is not None else None
+def _folder(services: Services) -> Path:
+    return services.settings.spool_dir or Path(tempfile.gettempdir())
 
 
 def _clean_name(name: bytes | None) -> str:

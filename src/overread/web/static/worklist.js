@@ -5,7 +5,10 @@ const list = document.getElementById("list");
 const filters = document.getElementById("filters");
 const search = filters.elements.q;
 const news = document.getElementById("news");
+const clear = document.getElementById("clear");
 const title = document.title;
+// What is searched for belongs to this entry of the history, not to its address: it may be a patient's name.
+let text = history.state?.q ?? search.value.trim();
 let selected = null;
 let timer = null;
 let running = false;
@@ -51,13 +54,17 @@ async function refresh() {
   }
   running = true;
   try {
-    const answer = await fetch(`/worklist/rows${list.dataset.query}`, { headers: { Accept: "text/html" } });
+    const asked = text
+      ? { method: "POST", body: new URLSearchParams({ q: text }), headers: { Accept: "text/html" } }
+      : { headers: { Accept: "text/html" } };
+    const answer = await fetch(`/worklist/rows${list.dataset.query}`, asked);
     if (answer.redirected || answer.status === 401) return location.reload();
     if (!answer.ok) return;
     const before = new Set(rows().map((row) => row.id));
     const top = scrollY;
     // The fragment is ours and escaped by the server; it holds no script, and the page's policy would not run one.
     list.innerHTML = await answer.text();
+    list.hidden = false;
     scrollTo(scrollX, top);
     const fresh = rows().filter((row) => !before.has(row.id));
     for (const row of fresh) row.classList.add("fresh");
@@ -69,6 +76,10 @@ async function refresh() {
     count();
   } catch {
     // No network: the light in the bar says so, and the next event or connection brings the list.
+    if (list.hidden) {
+      text = search.value = "";
+      list.hidden = false; // rather everything than nothing
+    }
   } finally {
     running = false;
     if (again) {
@@ -94,10 +105,30 @@ list.addEventListener("click", (event) => {
   if (row && !event.target.closest("a, button, form") && !getSelection().toString()) open(row);
 });
 filters.addEventListener("change", (event) => event.target !== search && filters.requestSubmit());
-filters.addEventListener("submit", () => {
-  // An empty filter stays out of the address.
-  for (const field of filters.elements) if (field.name && !field.value) field.disabled = true;
+/** Another list without leaving the page, so that the search stays out of every address. */
+function show(query) {
+  history.pushState({ q: text }, "", `/${query}`);
+  list.dataset.query = query;
+  clear.hidden = false;
+  refresh();
+}
+
+filters.addEventListener("submit", (event) => {
+  event.preventDefault();
+  text = search.value.trim();
+  // An empty filter stays out of the address, and the search always does.
+  const pairs = [...new FormData(filters)].filter(([name, value]) => name !== "q" && value);
+  const query = pairs.length ? `?${new URLSearchParams(pairs)}` : "";
+  if (text) show(query);
+  else location.href = `/${query}`;
 });
+list.addEventListener("submit", (event) => {
+  if (!event.target.matches(".turn")) return;
+  event.preventDefault();
+  show(new URL(event.target.action).search);
+  scrollTo(0, 0);
+});
+addEventListener("popstate", () => location.reload());
 
 onKeys({
   j: () => move(1),
@@ -112,6 +143,15 @@ onKeys({
   x: () => (location.href = list.dataset.query.includes("repeat=1") ? "/?repeat=1" : "/"),
 });
 
+if (text) {
+  history.replaceState({ q: text }, "", `/${list.dataset.query}`);
+  clear.hidden = false;
+  if (search.value.trim() !== text) {
+    search.value = text;
+    list.hidden = true; // what the address alone shows is not what was asked for
+    refresh();
+  }
+}
 badge();
 setInterval(() => tick(list), 15000);
 listen(soon);
