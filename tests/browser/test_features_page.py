@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
 from overread.bootstrap import Overread
+from overread.domain.features import Feature, Switch
+from overread.domain.modality import Modality
 from overread.domain.study import TenantId
+from overread.services.optout import OptOutService
 from tests.app_on_fakes import PASSWORD
+from tests.integration.records import SENDER
+from tests.integration.test_analyses import now, radiograph
 
 
 def _log_in(page: Page, base: str, tenant: TenantId, target: str) -> None:
@@ -57,3 +63,32 @@ def test_a_switch_is_turned_by_keyboard(page: Page, base: str, overread: Overrea
     _picture(page, "privacy.png")
     with overread.database.unit(tenant) as unit:
         assert len(unit.opt_outs.all(with_removed=False, limit=10)) == 1
+
+
+def test_studies_that_are_not_read_say_why(page: Page, base: str, overread: Overread, tenant: TenantId) -> None:
+    with overread.database.unit(tenant) as unit:
+        unit.features.set(
+            Switch(
+                feature=Feature.ABNORMALITY_DETECTION,
+                modality=Modality.XRAY,
+                enabled=False,
+                changed_by="admin",
+                changed_at=datetime(2026, 1, 15, 8, tzinfo=UTC),
+                reason="Not approved here yet",
+            )
+        )
+    opt_outs = OptOutService(database=overread.database, clock=now)
+    opt_outs.add(tenant, patient_id="P2", issuer="", reason="Form 7", by="technician")
+    for number, patient in enumerate(("P1", "P2"), start=1):
+        data = radiograph(number, f"study {number}", "a", patient_id=patient)
+        overread.receive.receive(tenant, data, SENDER, name="x")
+    _log_in(page, base, tenant, "/")
+    expect(page.get_by_text("AI analysis not available: Abnormality detection is off for X-ray")).to_be_visible()
+    expect(page.get_by_text("Not analysed: the patient objected")).to_be_visible()
+    _picture(page, "worklist-unread.png")
+    page.get_by_role("link", name="Not read by AI").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.locator("tbody tr").first.locator("a").first.click()
+    expect(page.get_by_role("heading", name="AI analysis not available")).to_be_visible()
+    expect(page.locator("#pixels")).to_be_visible()
+    _picture(page, "study-unread.png")

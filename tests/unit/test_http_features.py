@@ -188,6 +188,7 @@ def test_a_study_that_is_not_analysed_says_so_on_both_pages(world: World) -> Non
     study = page(world, f"/studies/{study_id}", "radiologist")
     assert "AI analysis not available" in study and "Under review" in study and "Read it without AI as always." in study
     assert "Waiting for the rest of the study" not in study and 'id="pixels"' in study
+    assert "Ordered as" in study and "Study UID" in study
     assert "Ask for the AI’s reading" not in study
     wire = world.client().get("/api/studies", headers=world.bearer()).json()
     assert wire["pagination"]["total"] == 1
