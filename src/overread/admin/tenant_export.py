@@ -183,7 +183,8 @@ class _Writer:
     def _file(self, name: str, pieces: Iterator[bytes] | list[bytes]) -> dict[str, Any]:
         """Written under another name first: what bears its name is whole."""
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in reversed(path.relative_to(self.folder).parents):
+            (self.folder / folder).mkdir(exist_ok=True, mode=0o700)
         digest, size = hashlib.sha256(), 0
         part = path.with_name(f".{path.name}.part")
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:

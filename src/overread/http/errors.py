@@ -46,6 +46,7 @@ STATUS: Final[Mapping[type[OverreadError], int]] = {
     errors.SetupError: 500,
     errors.KeyUnavailable: 503,
     errors.StoreUnavailable: 503,
+    errors.TenantUnavailable: 503,
     errors.ProviderUnavailable: 503,
     errors.AuditReceiverUnavailable: 503,
     errors.StorageFull: 503,

@@ -166,6 +166,7 @@ def delete_jobs(engine: sqlalchemy.Engine, tenant: TenantId) -> int:
     queue, total = roles.tenant_role(tenant), 0
     while True:
         with engine.begin() as connection:
+            connection.exec_driver_sql("SET LOCAL search_path = jobs")  # procrastinate's triggers name no schema
             done = connection.exec_driver_sql(
                 "DELETE FROM jobs.procrastinate_jobs WHERE id IN"
                 " (SELECT id FROM jobs.procrastinate_jobs WHERE queue_name = %s LIMIT %s)",
