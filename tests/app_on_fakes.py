@@ -41,6 +41,7 @@ from overread.services.access import AccessService, KeyRing, Role, Sealer, hash_
 from overread.services.assemble import AssembleService
 from overread.services.audit_search import AuditSearchService
 from overread.services.features import FeatureService
+from overread.services.identity_ports import SharedBuckets
 from overread.services.optout import OptOutService
 from overread.services.patient_report import PatientReportService
 from overread.services.receive import ReceiveService
@@ -217,7 +218,7 @@ class World:
         return study, analysis, uid
 
 
-def make_world(**settings: Any) -> World:
+def make_world(*, buckets: SharedBuckets | None = None, **settings: Any) -> World:
     """Two hospitals with a user for each role (name = role) in each; `settings` overwrite HttpSettings."""
     clock, db, objects = FakeClock(), FakeDatabase(), FakeObjects()
     web_of_provider = FakeProviderWeb()
@@ -263,6 +264,7 @@ def make_world(**settings: Any) -> World:
             ),
         ),
         settings=HttpSettings(version="0.1.0", default_tenant="alpha", heartbeat_s=0.05, **settings),
+        buckets=buckets,
         clock=clock,
         started_at=datetime(2026, 1, 15, 2, 0, tzinfo=UTC),
     )
