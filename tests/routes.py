@@ -183,15 +183,8 @@ ROUTES = [
         body=lambda s: {"patientId": "P-1"},
     ),
     Route("GET", "/admin/audit", lambda s: "/admin/audit", ADMIN, foreign=200),
-    Route(
-        "POST",
-        "/admin/audit/patient",
-        lambda s: "/admin/audit/patient",
-        ADMIN,
-        good=303,
-        foreign=303,
-        form=lambda s: {"patient_id": "P-1"},
-    ),
+    # Without its field.
+    Route("POST", "/admin/audit/patient", lambda s: "/admin/audit/patient", ADMIN, good=400, foreign=400),
     Route("POST", "/admin/audit/export", lambda s: "/admin/audit/export", ADMIN, foreign=200),
     Route("GET", "/system", lambda s: "/system", SYSTEM, foreign=200),
     Route("POST", "/logout", lambda s: "/logout", ALL, good=303, foreign=303),

@@ -50,9 +50,10 @@ class AuditSearchService:
         events = found[: wanted.limit]
         return Page(events=events, next=write_cursor(events[-1]) if more else None, flt=wanted)
 
-    def pseudonyms_of(self, tenant: TenantId, patient: PatientRef) -> tuple[str, ...]:
-        """What the trail calls a patient."""
+    def pseudonyms_of(self, tenant: TenantId, patient: PatientRef, by: Actor | str) -> tuple[str, ...]:
+        """What the trail calls a patient. That somebody asked is on record."""
         with self.database.unit(tenant) as unit:
+            unit.audit.record(AuditAction.AUDIT_VIEW, actor=by, patient=patient)
             return pseudonyms(unit, patient)
 
     def export(self, tenant: TenantId, flt: AuditFilter, by: Actor | str) -> Iterator[AuditEvent]:

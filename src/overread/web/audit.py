@@ -160,7 +160,7 @@ def by_patient(
     if not number or not is_clean(number + issuer):
         raise InvalidRequest("Give the patient's id.", parameter="patient_id")
     pseudonyms = services_of(request).audit_search.pseudonyms_of(
-        who.tenant, PatientRef(issuer=issuer.strip(), patient_id=number)
+        who.tenant, PatientRef(issuer=issuer.strip(), patient_id=number), who.name
     )
     return RedirectResponse(f"/admin/audit?{urlencode({'patient': '.'.join(pseudonyms)})}", status_code=303)
 
