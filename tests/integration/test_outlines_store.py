@@ -18,7 +18,7 @@ from overread.http.results import result_from_row
 from overread.render.outlines import SliceOutline, outlines
 from overread.services.tracking import tracking_uids
 from overread.services.values import AnalysisRow
-from overread.store import migrate, roles
+from overread.store import roles
 from tests.integration.records import SENDER, record
 from tests.segmented import NODULE_ID, boxes, grid, lung, nodule, outcome
 
@@ -144,27 +144,3 @@ def test_outlines_go_with_their_analysis(overread: Overread, tenant: TenantId, o
         unit.outlines._connection.execute("DELETE FROM analysis_outlines")
     owner.execute(f"DELETE FROM {schema}.image_analyses WHERE id = %s", (row.id,))
     assert owner.execute(f"SELECT count(*) FROM {schema}.analysis_outlines").fetchone() == (0,)
-
-
-def test_a_tenant_of_the_first_version_is_brought_up_to_date(
-    overread: Overread, tenant: TenantId, settings: Settings, owner: psycopg.Connection
-) -> None:
-    row = claimed(overread, tenant)
-    complete(overread, tenant, row)
-    schema = roles.tenant_role(tenant)
-    # As it was before the second revision.
-    owner.execute(f"DROP TABLE {schema}.analysis_outlines")
-    owner.execute(f"ALTER TABLE {schema}.image_analyses DROP COLUMN seg_object_key, DROP COLUMN seg_segment_count")
-    owner.execute(f"ALTER TABLE {schema}.analysis_measurements DROP COLUMN metadata, DROP COLUMN position")
-    owner.execute(f"UPDATE {schema}.schema_version SET version_num = 'tenant_0001'")
-    engine = migrate.owner_engine(bootstrap.embedded(settings).url, roles.password(settings.secret(), "owner"))
-    migrate.ensure_tenant(engine, settings.secret(), tenant)
-    engine.dispose()
-    with overread.database.unit(tenant) as unit:
-        kept = unit.analyses.get(row.id)
-        assert kept is not None
-        assert kept.outcome is not None
-        assert {m.value for m in kept.outcome.measurements} == {8.25, 2890.125, 1.5, 5500.5}
-        assert all(m.metadata == {} for m in kept.outcome.measurements)
-        unit.outlines.save(row.id, all_outlines())
-        assert len(unit.outlines.summary(row.id)) == 2

@@ -323,12 +323,12 @@ def _head(line: str) -> str:
     return ScriptDirectory.from_config(_config(line)).get_heads()[0]
 
 
-def _upgrade(engine: sqlalchemy.Engine, schema: str, line: str) -> None:
+def _upgrade(engine: sqlalchemy.Engine, schema: str, line: str, revision: str = "head") -> None:
     config = _config(line)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with engine.connect() as connection:
         connection.exec_driver_sql(f"SET search_path = {schema}")
         connection.commit()
         config.attributes.update(connection=connection, schema=schema)
-        command.upgrade(config, f"{line}@head")
+        command.upgrade(config, f"{line}@{revision}" if revision == "head" else revision)
         connection.commit()
