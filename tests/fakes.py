@@ -28,7 +28,6 @@ from overread.render.outlines import SliceOutline
 from overread.services import acting
 from overread.services.identity_values import ApiKeyRow, ProviderRow
 from overread.services.ports import COUNTED_AT_MOST, Database, EventSource, ObjectStore
-from overread.store.cipher import words_of
 from overread.services.values import (
     AnalysisFilter,
     AnalysisRow,
@@ -47,6 +46,7 @@ from overread.services.values import (
     WaitingStudy,
     WorklistRow,
 )
+from overread.store.cipher import words_of
 from tests.fake_identity import FakeApiKeys, FakeProvider, FakeSessions, FakeUsers
 
 
@@ -608,7 +608,7 @@ class FakePatientTrail:
                 outcome=key[5],
                 first=found[0].at,
                 last=found[-1].at,
-                times=len(found),
+                times=sum(int(e.facts.get("count", 1)) if e.action.endswith(".view") else 1 for e in found),
             )
             for key, found in groups.items()
         )

@@ -14,6 +14,7 @@ from pydicom import dcmread
 from overread.bootstrap import Overread
 from overread.dicom.sr import HighdicomSrWriter
 from overread.domain.analysis import AnalysisStatus
+from overread.domain.audit import AuditAction
 from overread.domain.errors import FeatureDisabled, PatientObjected
 from overread.domain.features import Feature, Switch, WhyNot
 from overread.domain.ids import uuid7
@@ -305,11 +306,15 @@ def test_the_report_for_a_patient(bench: Bench) -> None:
     study = bench.receive(1, study="mine")
     bench.service.run(bench.tenant, bench.latest(study).id)
     bench.receive(2, study="other", patient_id="P2")
+    with bench.overread.database.unit(bench.tenant) as unit:
+        for count in ({}, {"count": 41}):
+            unit.audit.record(AuditAction.IMAGE_VIEW, actor="radiologist", study_id=study, **count)
     report = PatientReportService(database=bench.overread.database, clock=now).report(
         bench.tenant, patient_id="P1", issuer="", by="admin"
     )
     assert [s.id for s in report.studies] == [study]
     assert Kind.ANALYSED in {line.kind for line in report.lines}
+    assert [(line.who, line.times) for line in report.lines if line.kind is Kind.LOOKED] == [("radiologist", 42)]
     assert {line.study for line in report.lines} == {report.studies[0].study_instance_uid}
 
 

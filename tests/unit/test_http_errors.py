@@ -57,7 +57,7 @@ def test_unknown_address_and_method(world: World) -> None:
     assert (answer.status_code, answer.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
 
 
-@pytest.mark.parametrize("path", ["/api/ai-features", "/api/image-analysis/metrics", "/api/pacs/studies/1.2"])
+@pytest.mark.parametrize("path", ["/api/models", "/api/image-analysis/metrics", "/api/pacs/studies/1.2"])
 def test_later_endpoints_are_simply_not_there(world: World, path: str) -> None:
     assert world.client().get(path, headers=world.bearer()).status_code == 404
 

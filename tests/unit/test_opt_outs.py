@@ -135,6 +135,7 @@ def test_the_report_of_who_saw_a_patients_studies(world: World) -> None:
     for _ in range(3):
         assert client.get(f"/api/studies/{study_id}", headers=world.bearer()).status_code == 200
     client.get(f"/api/studies/{other}", headers=world.bearer())
+    world.app.state.tally.flush(everything=True)
     report = world.services.patient_reports.report(ALPHA, patient_id="P-1", issuer="", by="admin")
     assert [s.id for s in report.studies] == [study_id]
     looked = [line for line in report.lines if line.kind is Kind.LOOKED]

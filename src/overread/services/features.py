@@ -99,7 +99,6 @@ class FeatureService:
                 enabled=enabled,
                 reason=said,
             )
-            unit.events.publish("features", {"feature": known.value})
         self.cache.forget(who.tenant)
         return _now(features, known, modality)
 

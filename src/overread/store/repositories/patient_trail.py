@@ -12,6 +12,12 @@ from overread.domain.audit import PatientRef
 from overread.services.ports import PatientIndex
 from overread.services.values import PatientEvents
 
+#: A view that is repeated within a minute is a row with a count (services.audit_tally).
+_TIMES = (
+    "CASE WHEN action LIKE '%%.view' AND jsonb_typeof(facts->'count') = 'number'"
+    " THEN (facts->>'count')::numeric ELSE 1 END"
+)
+
 
 class PatientTrail:
     """Implements `services.ports.PatientTrail`."""
@@ -24,7 +30,8 @@ class PatientTrail:
         """Oldest first; what one actor did to one study on one day (UTC) is one entry."""
         pseudonyms = [self._index.blind(p.issuer, p.patient_id).hex() for p in patients]
         rows = self._connection.execute(
-            "SELECT action, actor, role, study_id, outcome, min(at), max(at), count(*) FROM audit_events"
+            "SELECT action, actor, role, study_id, outcome, min(at), max(at),"  # noqa: S608
+            f" sum({_TIMES})::int FROM audit_events"
             " WHERE patient = ANY(%s) OR study_id = ANY(%s)"
             " GROUP BY date_trunc('day', at, 'UTC'), action, actor, role, study_id, outcome ORDER BY min(at), action",
             (pseudonyms, list(study_ids)),
