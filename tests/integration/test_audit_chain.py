@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,80 +12,14 @@ import pytest
 from overread import bootstrap
 from overread.bootstrap import Overread
 from overread.config import Settings
-from overread.domain.audit import Actor, ActorKind, AuditAction, AuditOutcome, PatientRef
+from overread.domain.audit import AuditAction, AuditOutcome, PatientRef
 from overread.domain.study import TenantId
 from overread.services.audit_chain import SealKey
-from overread.services.audit_seal import SealService
-from overread.services.audit_verify import Fault, TrailReport, verify
+from overread.services.audit_verify import Fault
 from overread.store import roles
-from overread.store.audit_anchors import FileAnchors
-from overread.store.audit_seals import PostgresLedgers, PostgresTrail
+from tests.integration.audit_trail import DOCTOR, Trail, owner, sealed, trail
+from tests.integration.conftest import make_tenant
 from tests.integration.records import SENDER, record
-
-DOCTOR = Actor(
-    kind=ActorKind.PERSON, name="doctor", role="radiologist", session="s1", address="10.0.0.7", channel="page"
-)
-
-
-@pytest.fixture
-def owner(settings: Settings) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """The superuser of the embedded server: what an attacker on the machine has."""
-    password = roles.password(settings.secret(), "owner")
-    with psycopg.connect(bootstrap.embedded(settings).url, password=password, autocommit=True) as connection:
-        yield connection
-
-
-class Trail:
-    """A tenant's trail, and what seals and checks it."""
-
-    def __init__(self, overread: Overread, tenant: TenantId, owner: psycopg.Connection[tuple[object, ...]], at: Path):
-        self.overread, self.tenant, self.owner = overread, tenant, owner
-        self.schema = roles.tenant_role(tenant)
-        self.anchors = FileAnchors(at)
-        self.key = SealKey(overread.settings.secret())
-        self.service = SealService(
-            ledgers=PostgresLedgers(overread.database), anchors=self.anchors, key=self.key, clock=bootstrap.now
-        )
-
-    def write(self, count: int) -> None:
-        for number in range(count):
-            with self.overread.database.unit(self.tenant) as unit:
-                unit.audit.record(AuditAction.LOGIN, actor=DOCTOR, number=number)
-
-    def seal(self) -> int:
-        return self.service.run(self.tenant)
-
-    def check(self) -> TrailReport:
-        password = roles.password(self.overread.settings.secret(), "owner")
-        with psycopg.connect(self.owner.info.dsn, password=password) as connection:
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            return verify(
-                PostgresTrail(connection, self.tenant),
-                keys={self.key.key_id: self.key.public},
-                anchor=self.anchors.last(self.tenant),
-                lost=self.anchors.lost(self.tenant),
-            )
-
-    def sql(self, statement: str) -> list[tuple[object, ...]]:
-        self.owner.execute(f"SET search_path = {self.schema}".encode())
-        done = self.owner.execute(statement.encode())
-        return done.fetchall() if done.description else []
-
-
-@pytest.fixture
-def trail(overread: Overread, tenant: TenantId, owner: psycopg.Connection[tuple[object, ...]], tmp_path: Path) -> Trail:
-    return Trail(overread, tenant, owner, tmp_path / "audit")
-
-
-@pytest.fixture
-def sealed(trail: Trail) -> Trail:
-    """Three seals: rows 1-4, 5-9, 10-12."""
-    for count in (4, 5, 3):
-        trail.write(count)
-        assert trail.seal() == count
-    report = trail.check()
-    assert (report.good, report.rows, report.seals, report.pending) == (True, 12, 3, 0)
-    return trail
 
 
 def test_a_row_says_who_what_whose_from_where(overread: Overread, tenant: TenantId) -> None:
@@ -133,6 +66,17 @@ def test_the_same_patient_is_somebody_else_in_another_hospital(
     assert seen[0] == seen[1] != seen[2]
 
 
+@pytest.fixture(scope="module")
+def written(settings: Settings) -> Iterator[str]:
+    """The log-in of a tenant with a row on its trail."""
+    hospital = make_tenant(settings)
+    built = bootstrap.build(settings)
+    with built.database.unit(hospital) as unit:
+        unit.audit.record(AuditAction.LOGIN, actor=DOCTOR)
+    yield built.login(roles.tenant_role(hospital))
+    built.close()
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -153,10 +97,8 @@ def test_the_same_patient_is_somebody_else_in_another_hospital(
         "TRUNCATE audit_seals",
     ],
 )
-def test_a_serving_log_in_cannot(trail: Trail, statement: str) -> None:
-    trail.write(1)
-    login = trail.overread.login(trail.schema)
-    with psycopg.connect(login) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+def test_a_serving_log_in_cannot(written: str, statement: str) -> None:
+    with psycopg.connect(written) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(statement.format(year=datetime.now(UTC).year).encode())
 
 
@@ -168,6 +110,8 @@ def test_untouched_is_good(sealed: Trail) -> None:
     assert sealed.seal() == 0
     assert sealed.check().last_seal == 4
 
+
+__all__ = ["owner", "sealed", "trail"]
 
 Tamper = Callable[[Trail], object]
 
