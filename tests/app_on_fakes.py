@@ -170,6 +170,8 @@ class World:
     objects: FakeObjects
     clock: FakeClock
     services: Services
+    #: What the identity provider answers.
+    provider: FakeProviderWeb
 
     def client(self, **kwargs: Any) -> TestClient:
         return TestClient(self.app, base_url="http://testserver", follow_redirects=False, **kwargs)
@@ -270,4 +272,4 @@ def make_world(*, buckets: SharedBuckets | None = None, **settings: Any) -> Worl
     )
     app = create_app(services, routers=[*api.ROUTERS, *web.ROUTERS], error_page=web.error_page)
     app.mount("/static", web.STATIC)
-    return World(app=app, db=db, objects=objects, clock=clock, services=services)
+    return World(app=app, db=db, objects=objects, clock=clock, services=services, provider=web_of_provider)

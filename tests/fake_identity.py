@@ -201,14 +201,17 @@ class FakeProviderWeb:
     def __init__(self, documents: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.documents: dict[str, Mapping[str, Any]] = dict(documents or {})
         self.asked: list[str] = []
+        self.posted: list[tuple[str, dict[str, str], tuple[str, str] | None]] = []
+        self.down = False
 
     def get(self, url: str, *, bearer: str | None = None) -> Mapping[str, Any]:
         self.asked.append(url)
-        if url not in self.documents:
+        if self.down or url not in self.documents:
             raise ProviderUnavailable("The identity provider cannot be reached just now.")
         return self.documents[url]
 
     def post_form(
         self, url: str, form: Mapping[str, str], *, basic: tuple[str, str] | None = None
     ) -> Mapping[str, Any]:
+        self.posted.append((url, dict(form), basic))
         return self.get(url)

@@ -86,7 +86,7 @@ def _usable(document: Mapping[str, Any]) -> tuple[jwt.PyJWK, ...]:
             continue
         try:
             key = jwt.PyJWK.from_dict(entry)
-        except (jwt.InvalidTokenError, jwt.PyJWKError, ValueError, TypeError):
+        except (jwt.PyJWTError, ValueError, TypeError):
             continue
         if key.key_type == "RSA" and key.key.key_size < _MINIMUM_RSA_BITS:
             continue
@@ -133,7 +133,7 @@ def read_provider_token(
         begins = _moment(claims["nbf"]) if "nbf" in claims else issued
         if not isinstance(claims["sub"], str) or not 0 < len(claims["sub"]) <= 255:
             raise _invalid()
-    except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, OSError) as error:
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, OSError) as error:
         raise _invalid() from error
     if expires + SKEW <= now:
         raise Unauthenticated("The token of the identity provider has expired.", remedy="Log in again.")

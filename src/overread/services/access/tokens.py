@@ -150,7 +150,7 @@ class Tokens:
                 },
             )
             expires = datetime.fromtimestamp(int(claims["exp"]), UTC)
-        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, OSError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, OSError) as error:
             raise Unauthenticated("The session is not valid.", remedy="Log in again.") from error
         if expires <= self._clock():
             raise Unauthenticated("The session has expired.", remedy="Log in again.", reason="expired")
@@ -161,7 +161,7 @@ def issuer_of(token: str) -> str | None:
     """Who a token says has made it, unproved: only to know whom to ask. None if it is no JWT."""
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
-    except (jwt.InvalidTokenError, ValueError, TypeError):
+    except (jwt.PyJWTError, ValueError, TypeError):
         return None
     issuer = claims.get("iss")
     return issuer if isinstance(issuer, str) else None
