@@ -141,7 +141,7 @@ def set_setting(
     value: Annotated[str, typer.Argument(help="Or `default`.")],
     reason: Reason,
 ) -> None:
-    """Decide something for a hospital: models, evidence bar, retention, limits; it goes on its audit trail."""
+    """Decide something for a hospital (models, evidence bar, retention, limits); it goes on record."""
     from overread.admin import tenants
 
     row = tenants.change_setting(Settings(), slug, key, value, reason)
