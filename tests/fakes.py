@@ -26,8 +26,9 @@ from overread.domain.priority import Level, higher
 from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, StoredInstance, TenantId
 from overread.render.outlines import SliceOutline
 from overread.services import acting
+from overread.services.feature_ports import COUNTED_AT_MOST
 from overread.services.identity_values import ApiKeyRow, ProviderRow
-from overread.services.ports import COUNTED_AT_MOST, Database, EventSource, ObjectStore
+from overread.services.ports import Database, EventSource, ObjectStore
 from overread.services.values import (
     AnalysisFilter,
     AnalysisRow,

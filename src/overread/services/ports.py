@@ -9,18 +9,25 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol, Self
 from uuid import UUID
 
 from overread.domain.analysis import AnalysisOutcome, AnalysisStatus
 from overread.domain.audit import Actor, AuditAction, AuditEvent, AuditFilter, AuditOutcome, PatientRef
-from overread.domain.features import Feature, Features, NotAnalysed, Switch
+from overread.domain.features import NotAnalysed
 from overread.domain.image import ImageInstance
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
 from overread.domain.series import StackedSeries
 from overread.domain.study import InstanceRecord, Sender, StoredInstance, TenantId
 from overread.render.outlines import SliceOutline
+from overread.services.feature_ports import (
+    FeatureRepository,
+    OptOutRepository,
+    PatientTrail,
+    SettingsRepository,
+    WorklistRepository,
+)
 from overread.services.identity_ports import ApiKeyRepository, ProviderRepository, SessionRepository, UserRepository
 from overread.services.values import (
     AnalysisFilter,
@@ -28,19 +35,14 @@ from overread.services.values import (
     Created,
     DisplayWindow,
     Event,
-    FeatureChange,
     Filed,
-    OptOut,
     OutlinedSegment,
-    PatientEvents,
     Rejection,
     SegRequest,
     SrRequest,
-    StoredSetting,
     StudyRow,
     TenantKeys,
     WaitingStudy,
-    WorklistRow,
 )
 
 
@@ -243,87 +245,6 @@ class OutlineRepository(Protocol):
 
     def summary(self, analysis_id: UUID) -> tuple[OutlinedSegment, ...]:
         """Every segment once, by number; without polygons."""
-        ...
-
-
-COUNTED_AT_MOST: Final = 10_000
-"""A list says "10,000 or more" rather than count a million rows on every page."""
-
-
-class WorklistRepository(Protocol):
-    """What there is to read: studies with their analyses, and those that the AI did not read on purpose."""
-
-    def search(self, flt: AnalysisFilter) -> tuple[tuple[WorklistRow, ...], int]:
-        """One page, and how many there are, counted up to `COUNTED_AT_MOST`.
-
-        Critical first, then urgent, then older first; a study without an analysis stands where its order puts it.
-        """
-        ...
-
-    def repeats(self) -> int:
-        """How many present results suggest a repeat, counted up to `COUNTED_AT_MOST`."""
-        ...
-
-    def not_analysed(self) -> int:
-        """How many studies the AI did not read on purpose, counted up to `COUNTED_AT_MOST`."""
-        ...
-
-
-class FeatureRepository(Protocol):
-    """The tenant's switches."""
-
-    def switches(self) -> Features:
-        """As they are now."""
-        ...
-
-    def set(self, switch: Switch) -> None:
-        """Turn one, and keep a line in the log."""
-        ...
-
-    def history(
-        self, feature: Feature | None, date_from: datetime | None, date_to: datetime | None, limit: int
-    ) -> tuple[FeatureChange, ...]:
-        """Newest first."""
-        ...
-
-
-class OptOutRepository(Protocol):
-    """Patients who object to AI."""
-
-    def find(self, patient_id: str, issuer: str) -> OptOut | None:
-        """The objection that holds for this patient now. `issuer` "" matches an objection under any issuer."""
-        ...
-
-    def add(self, opt_out_id: UUID, patient_id: str, issuer: str, reason: str, by: str, now: datetime) -> bool:
-        """`issuer` "": under any. False if this very patient is on the list already."""
-        ...
-
-    def remove(self, opt_out_id: UUID, reason: str, by: str, now: datetime) -> bool:
-        """False if it is not on the list."""
-        ...
-
-    def all(self, *, with_removed: bool, limit: int) -> tuple[OptOut, ...]:
-        """Newest first."""
-        ...
-
-
-class SettingsRepository(Protocol):
-    """What the tenant decided for itself (`services.tenant_settings`)."""
-
-    def all(self) -> tuple[StoredSetting, ...]:
-        """What was ever set, by key."""
-        ...
-
-    def put(self, setting: StoredSetting) -> None:
-        """Set or change one."""
-        ...
-
-
-class PatientTrail(Protocol):
-    """What is on record of one patient."""
-
-    def of_patient(self, patients: Sequence[PatientRef], study_ids: Sequence[UUID]) -> tuple[PatientEvents, ...]:
-        """Of any of these names of the patient, or of these studies. Oldest first, grouped by day."""
         ...
 
 

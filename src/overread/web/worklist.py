@@ -22,7 +22,7 @@ from overread.http.security import check_same_origin
 from overread.http.text import is_clean
 from overread.http.wiring import services_of
 from overread.services.access import Identity, Permission
-from overread.services.ports import COUNTED_AT_MOST
+from overread.services.feature_ports import COUNTED_AT_MOST
 from overread.services.values import AnalysisFilter
 from overread.web.templates import page, safe_next
 

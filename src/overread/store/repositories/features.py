@@ -18,7 +18,7 @@ _BY_MODALITY = "(feature_id, modality) WHERE modality IS NOT NULL"
 
 
 class FeatureSwitches:
-    """Implements `services.ports.FeatureRepository`."""
+    """Implements `services.feature_ports.FeatureRepository`."""
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         self._connection = connection

@@ -15,7 +15,7 @@ _COLUMNS = "id, patient_index, any_issuer, reason, added_by, added_at, removed_b
 
 
 class OptOuts:
-    """Implements `services.ports.OptOutRepository`.
+    """Implements `services.feature_ports.OptOutRepository`.
 
     An objection without an issuer holds for the number under any issuer, and images without an issuer match an
     objection under any: where it is not certain, the patient's word counts.

@@ -20,7 +20,7 @@ _TIMES = (
 
 
 class PatientTrail:
-    """Implements `services.ports.PatientTrail`."""
+    """Implements `services.feature_ports.PatientTrail`."""
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], index: PatientIndex) -> None:
         self._connection = connection

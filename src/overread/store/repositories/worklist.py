@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from overread.services.ports import COUNTED_AT_MOST
+from overread.services.feature_ports import COUNTED_AT_MOST
 from overread.services.values import AnalysisFilter, WorklistRow
 from overread.store.cipher import Values
 from overread.store.repositories.analyses import Analyses, conditions
@@ -24,7 +24,7 @@ _FROM_ANALYSES_AND_STUDIES = "image_analyses a JOIN studies s ON s.id = a.study_
 
 
 class Worklist:
-    """Implements `services.ports.WorklistRepository`."""
+    """Implements `services.feature_ports.WorklistRepository`."""
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], analyses: Analyses, sealed: Values) -> None:
         self._connection = connection
