@@ -114,6 +114,7 @@ def test_its_tokens_open_the_api(world: World, key: Any, algorithm: str, kid: st
 )
 def test_audiences(world: World, audience: Any) -> None:
     assert call(world, token(world, aud=audience)).status_code == 200
+    assert call(world, _by_hand(world, RSA_KEY, "r1", aud=audience)).status_code == 200
 
 
 def _none(world: World) -> str:
