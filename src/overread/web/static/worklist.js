@@ -119,14 +119,24 @@ filters.addEventListener("submit", (event) => {
   // An empty filter stays out of the address, and the search always does.
   const pairs = [...new FormData(filters)].filter(([name, value]) => name !== "q" && value);
   const query = pairs.length ? `?${new URLSearchParams(pairs)}` : "";
+  search.blur(); // the keys are the list's again
   if (text) show(query);
   else location.href = `/${query}`;
 });
-list.addEventListener("submit", (event) => {
-  if (!event.target.matches(".turn")) return;
+list.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!text) return;
   event.preventDefault();
-  show(new URL(event.target.action).search);
-  scrollTo(0, 0);
+  if (form.matches(".turn")) {
+    show(new URL(form.action).search);
+    scrollTo(0, 0);
+    return;
+  }
+  // Retry and Cancel would lead back to the whole list.
+  const body = new URLSearchParams(new FormData(form));
+  const answer = await fetch(form.action, { method: "POST", body, redirect: "manual" });
+  if (answer.type === "opaqueredirect") refresh();
+  else form.submit(); // the page says what is wrong
 });
 addEventListener("popstate", () => location.reload());
 
