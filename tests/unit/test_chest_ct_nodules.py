@@ -301,6 +301,29 @@ def test_a_part_solid_nodule_on_a_vessel_as_thick_as_its_core_is_found() -> None
     assert found[0].longest_mm == pytest.approx(nodule.diameter, abs=2.0)
 
 
+def test_a_small_part_solid_nodule_is_measured_with_its_ground_glass() -> None:
+    free, beside = Ball((24.0, 24.0, 24.0), 7.5, GLASS, 3.7), Ball((40.0, 50.0, 50.0), 7.5, GLASS, 3.7)
+    vessel = Rod((16.0, 34.0, 55.0), (52.0, 66.0, 53.0), 1.5)
+    scene = Scene(balls=(free, beside), rods=(vessel,))
+    found = find_nodules(scene.anatomy())
+    for ball in scene.balls:
+        nodule = at(found, scene, ball)
+        assert nodule.density is not NoduleDensity.SOLID
+        assert nodule.longest_mm == pytest.approx(ball.diameter, abs=1.0)
+        assert nodule.volume_ml == pytest.approx(volume_ml(ball.diameter), rel=0.25)
+
+
+def test_a_small_solid_nodule_has_no_ground_glass_around_it() -> None:
+    """Its blur is a rim of the same Hounsfield units."""
+    balls = tuple(Ball((20.0 + 10 * i, 22.0 + 16 * i, 24.0 + 14 * i), 5.5 + i) for i in range(3))
+    scene = Scene(spacing=(2.5, 0.7, 0.7), balls=balls)
+    found = find_nodules(scene.anatomy())
+    for ball in balls:
+        nodule = at(found, scene, ball)
+        assert nodule.density is NoduleDensity.SOLID
+        assert nodule.longest_mm == pytest.approx(ball.diameter, abs=1.0)
+
+
 def test_nothing_shorter_than_fleischner_measures_is_reported() -> None:
     small, large = Ball((20.0, 25.0, 25.0), 3.6), Ball((40.0, 50.0, 50.0), 6.0)
     scene = Scene(balls=(small, large), noise=8.0)

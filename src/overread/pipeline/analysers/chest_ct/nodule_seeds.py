@@ -24,9 +24,11 @@ Sides = tuple[slice, slice, slice]
 FINE_MM, COARSE_MM = 1.0, 2.0
 FINE_DIAMETERS = (4.0, 5.7, 8.0)
 COARSE_DIAMETERS = (11.0, 15.5, 22.0, 31.0, 44.0)
-#: Ground glass is looked for among values that end at this contrast to the lung, HU.
+#: Ground glass is looked for among values that end at this contrast to the lung, HU: there neither a core nor a vessel
+#: stands out of it. The first two on the fine grid.
 FAINT_DIAMETERS = (5.7, 8.0, 11.0, 15.5, 22.0)
 FAINT_HU = 230.0
+_FINE_FAINT = 2
 #: Least answer of the normalised Laplacian, HU (a ball answers with 0.93 of its contrast), and least ratio of the
 #: smallest to the largest curvature.
 LEAST_ANSWER, LEAST_ROUNDNESS = 70.0, 0.25
@@ -35,14 +37,24 @@ LEAST_OVER_SPREAD = 4.0
 #: Least share of the ball of 0.8 radii that is brighter than half of the blob's contrast, and the largest share of the
 #: shell between 1.25 and 1.6 radii (a tube goes through it twice).
 LEAST_FILL, MOST_SHELL = 0.65, 0.6
+#: Below this the middle of something is ground glass, HU; a blob among faint values without so much of it in its ball
+#: is taken for solid, as any other.
+GLASS_HU, _LEAST_GLASS = -350.0, 0.3
 #: Calcium and metal count no more than this, HU.
 _BRIGHTEST = 150.0
 #: Small blobs answer to noise, mostly: those of less contrast than a solid nodule must answer more, HU.
 _LEAST_SMALL_ANSWER = 140.0
 #: Slices are thick for a blob above this share of its radius.
 _THICK_SLICE = 0.65
-#: No more seeds than this of small and of large ones in one lung: the most ball-like.
-_MOST_SMALL, _MOST_LARGE = 110, 60
+#: (among faint values, diameters from and below, mm; how many): no more seeds in one lung, the most ball-like. The
+#: smallest, which most vessels answer to and few nodules of a size that matters, take no room from the others.
+_ROOMS = (
+    (False, 0.0, 5.0, 40),
+    (False, 5.0, 9.0, 70),
+    (False, 9.0, np.inf, 60),
+    (True, 0.0, 9.0, 55),
+    (True, 9.0, np.inf, 40),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +72,15 @@ class Seed:
     fill: float
     shell: float
     contrast: float
+    #: Share of what is bright in the ball that is no brighter than ground glass.
+    glass: float = 0.0
+    #: What is brighter counts as no brighter, Hounsfield units: of a blob among faint values.
+    ceiling: float = np.inf
+
+    @property
+    def is_faint(self) -> bool:
+        """Whether it was found among faint values."""
+        return bool(np.isfinite(self.ceiling))
 
 
 def box_of(mask: Mask, margin: int = 0) -> Sides | None:
@@ -84,7 +105,7 @@ def median_hu(hu: Hounsfield, lung: Mask) -> float:
 
 
 def find_seeds(hu: Hounsfield, lung: Mask, spacing: Spacing) -> list[Seed]:
-    """The blobs of one lung, strongest first.
+    """The blobs of one lung, in each of `_ROOMS` the most ball-like first.
 
     ``hu`` and ``lung`` are (slices, rows, columns) of the same shape, ``spacing`` mm along each axis. What is outside
     the lung counts as lung, so that neither the chest wall nor the heart answers.
@@ -102,21 +123,31 @@ def find_seeds(hu: Hounsfield, lung: Mask, spacing: Spacing) -> list[Seed]:
         if matrix is not None:
             coarse = np.moveaxis(np.tensordot(matrix, coarse, (1, axis)), 0, axis)
     coarse = np.ascontiguousarray(coarse)
-    found = []
-    for grid, grid_mm, diameters in (
-        (fine, fine_mm, FINE_DIAMETERS),
-        (coarse, coarse_mm, COARSE_DIAMETERS),
-        # ground glass beside a vessel: there the vessel is no brighter than the glass
-        (np.minimum(coarse, np.float32(air + FAINT_HU)), coarse_mm, FAINT_DIAMETERS),
+    ceiling = air + FAINT_HU
+    seeds: list[Seed] = []
+    for grid, grid_mm, diameters, highest in (
+        (fine, fine_mm, FINE_DIAMETERS, np.inf),
+        (coarse, coarse_mm, COARSE_DIAMETERS, np.inf),
+        (fine, fine_mm, FAINT_DIAMETERS[:_FINE_FAINT], ceiling),
+        (coarse, coarse_mm, FAINT_DIAMETERS[_FINE_FAINT:], ceiling),
     ):
+        values = np.minimum(grid, np.float32(highest))
+        lung_cells = grid != np.float32(air)
         for diameter in diameters:
-            found.append(_blobs(grid, grid != np.float32(air), (grid_mm[0], grid_mm[1], grid_mm[2]), diameter))
-    rows = np.concatenate(found)
-    # corner of the box, then the middle of each averaged cell
-    for axis in range(3):
-        rows[:, axis] = box[axis].start + rows[:, axis] / spacing[axis] - 0.5
-    seeds = [_looked_at(row, hu, lung, spacing, air) for row in rows]
-    return _strongest([s for s in seeds if s.fill >= LEAST_FILL and s.shell <= MOST_SHELL], spacing)
+            rows = _blobs(values, lung_cells, (grid_mm[0], grid_mm[1], grid_mm[2]), diameter)
+            # corner of the box, then the middle of each averaged cell
+            for axis in range(3):
+                rows[:, axis] = box[axis].start + rows[:, axis] / spacing[axis] - 0.5
+            for row in rows:
+                seed = _looked_at(row, hu, lung, spacing, air, highest)
+                if seed.is_faint and seed.glass < _LEAST_GLASS:
+                    seed = _looked_at(row, hu, lung, spacing, air, np.inf)
+                seeds.append(seed)
+    likely = [s for s in seeds if s.fill >= LEAST_FILL and s.shell <= MOST_SHELL]
+    out: list[Seed] = []
+    for faint, low, high, most in _ROOMS:
+        out += _strongest([s for s in likely if s.is_faint is faint and low <= s.diameter_mm < high], spacing, most)
+    return out
 
 
 def _average_matrix(count: int, step: float, wanted: float) -> tuple[Array | None, float]:
@@ -204,7 +235,9 @@ def _roundness(smooth: Array, at: NDArray[np.int64], grid_mm: Spacing) -> NDArra
     return np.asarray(np.clip(curves[:, 2] / np.maximum(curves[:, 0], 1e-6), 0, 1))
 
 
-def _looked_at(row: NDArray[np.float64], hu: Hounsfield, lung: Mask, spacing: Spacing, air: float) -> Seed:
+def _looked_at(
+    row: NDArray[np.float64], hu: Hounsfield, lung: Mask, spacing: Spacing, air: float, ceiling: float
+) -> Seed:
     """The blob of ``row`` looked at in the voxels themselves."""
     radius = row[3] / 2
     axes, sides = [], []
@@ -218,13 +251,14 @@ def _looked_at(row: NDArray[np.float64], hu: Hounsfield, lung: Mask, spacing: Sp
     squared = axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None, :]
     part, inside = hu[place], lung[place]
     near = inside & (squared <= max(0.5 * radius, 0.75 * spacing[0]) ** 2)
-    core = float(np.median(part[near])) if near.any() else air
+    core = min(float(np.median(part[near])), ceiling) if near.any() else air
     # one thick slice sees a small nodule whole, the next ones only in part
     thick = spacing[0] > _THICK_SLICE * radius
     bright = inside & (part > air + (0.35 if thick else 0.5) * (core - air))
     # with thick slices at least the next ones take part, or each cut through a vessel is a ball
     flat = axes[0] * (0.8 * radius / max(0.8 * radius, 1.2 * spacing[0])) ** 2
     ball = flat[:, None, None] + axes[1][None, :, None] + axes[2][None, None, :] <= (0.8 * radius) ** 2
+    within = bright & ball
     shell = (squared >= (1.25 * radius) ** 2) & (squared <= (1.6 * radius) ** 2)
     return Seed(
         index=(float(row[0]), float(row[1]), float(row[2])),
@@ -234,6 +268,8 @@ def _looked_at(row: NDArray[np.float64], hu: Hounsfield, lung: Mask, spacing: Sp
         fill=_share(bright, ball),
         shell=_share(bright, shell),
         contrast=core - air,
+        glass=_share(part < GLASS_HU, within),
+        ceiling=ceiling,
     )
 
 
@@ -241,19 +277,18 @@ def _share(part: Mask, whole: Mask) -> float:
     return int(np.count_nonzero(part & whole)) / max(int(np.count_nonzero(whole)), 1)
 
 
-def _strongest(seeds: list[Seed], spacing: Spacing) -> list[Seed]:
+def _strongest(seeds: list[Seed], spacing: Spacing, most: int) -> list[Seed]:
     """One seed a place and size: those near the middle of a rounder one of about its size are the same thing."""
     seeds = sorted(seeds, key=lambda seed: -seed.roundness * seed.fill * (1 - seed.shell) ** 2)
     mm = np.asarray([seed.index for seed in seeds]).reshape(-1, 3) * np.asarray(spacing)
     size = np.asarray([seed.diameter_mm for seed in seeds])
     left = np.ones(len(seeds), dtype=np.bool_)
     out: list[Seed] = []
-    room = {True: _MOST_SMALL, False: _MOST_LARGE}
     for index, seed in enumerate(seeds):
-        small = seed.diameter_mm <= FINE_DIAMETERS[-1]
-        if not left[index] or not room[small]:
+        if len(out) == most:
+            break
+        if not left[index]:
             continue
-        room[small] -= 1
         out.append(seed)
         alike = (size <= 1.5 * seed.diameter_mm) & (size >= seed.diameter_mm / 1.5)
         left &= (np.linalg.norm(mm - mm[index], axis=1) > 0.3 * seed.diameter_mm) | ~alike

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from overread.domain.segment import Mask
 from overread.domain.volume import Hounsfield
-from overread.pipeline.analysers.chest_ct.nodule_seeds import Array, Seed, Spacing, box_of
+from overread.pipeline.analysers.chest_ct.nodule_seeds import GLASS_HU, Array, Seed, Spacing, box_of
 
 #: Least contrast to the lung, HU, and radius of the largest ball inside, mm.
 LEAST_CONTRAST, LEAST_BALL_MM = 70.0, 1.1
@@ -25,12 +25,12 @@ _GENTLE, _FIRM, _MUCH_LEAVES = (0.65, 0.12), (0.8, 0.06), 0.15
 _CORNER = (0.8, 0.35)
 #: A ring of at least this contrast to the lung around a solid core is the ground glass of a part-solid nodule, HU.
 _HALO = 90.0
-#: Below this the middle is ground glass, HU.
-_GLASS_HU = -350.0
-#: How deep under the outline the blur of a solid body reaches, mm.
-_BLUR_MM = 0.9
+#: How deep under the outline of a solid body its blur reaches, mm.
+_BLUR_MM = 0.8
 #: From this on a voxel is solid, HU.
 SOLID_HU = -300.0
+#: How far around a solid vessel its blur is taken for it, mm.
+_VESSEL_BLUR_MM = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,37 +128,42 @@ def depth_of(mask: Mask) -> Array:
 
 
 def body_of(
-    hu: Hounsfield, lung: Mask, spacing: Spacing, seed: Seed, air: float, ceiling: float = np.inf
+    hu: Hounsfield, lung: Mask, spacing: Spacing, seed: Seed, air: float, *, without_vessels: bool = False
 ) -> Body | None:
     """The body around ``seed``; None if there is none, or one that is larger than its cube.
 
-    ``air`` is the median of the whole lung, Hounsfield units. What is brighter than ``ceiling`` counts as no brighter:
-    a vessel and a solid core then do not stand out of the ground glass around them.
+    ``air`` is the median of the whole lung, Hounsfield units. What is brighter than the seed's ceiling counts as no
+    brighter: a vessel and a solid core then do not stand out of the ground glass around them. ``without_vessels``: what
+    is solid and leaves the ball of the seed is cut out first, with its blur; a solid core inside stays.
     """
     radius = seed.diameter_mm / 2
     for grow in (1.0, 1.7):
         step = float(np.clip(grow * radius / 6, 0.6, 1.6))
         crop = cut(hu, lung, spacing, np.asarray(seed.index), 1.4 * grow * radius + 5.0, step)
-        found = _body_in(replace(crop, hu=np.minimum(crop.hu, np.float32(ceiling))), radius, seed, air)
+        where = crop.lung & ~_solid_vessels(crop, 1.2 * radius + 0.5) if without_vessels else crop.lung
+        clipped = replace(crop, hu=np.minimum(crop.hu, np.float32(seed.ceiling)))
+        found = _body_in(clipped, where, radius, seed, air)
         if found is None or not _at_border(found.mask):
-            return found and replace(found, crop=crop, glass=_glass(crop, found.mask))
+            return found and _unclipped(found, crop, seed)
     return None
 
 
-def _glass(crop: Crop, mask: Mask) -> float:
-    """Share of the inside of ``mask`` that is ground glass: what blur makes of a vessel lies at its border only."""
-    inside = depth_of(mask) * crop.step_mm > _BLUR_MM
+def _unclipped(body: Body, crop: Crop, seed: Seed) -> Body:
+    """``body`` with the values themselves, its share of ground glass, and the outline half-way to that glass."""
+    inside = (depth_of(body.mask) - 0.5) * crop.step_mm > _BLUR_MM
     if not inside.any():
-        return 0.0
+        return replace(body, crop=crop)
     soft = ndimage.gaussian_filter(crop.hu, 0.4 / crop.step_mm)[inside]
-    return float(np.count_nonzero(soft < _GLASS_HU) / soft.size)
+    faint = soft[soft < GLASS_HU]
+    edge = 0.5 * (float(np.median(faint)) + body.lung_hu) if seed.is_faint and faint.size else body.edge_hu
+    return replace(body, crop=crop, glass=float(faint.size / soft.size), edge_hu=edge)
 
 
 def _at_border(mask: Mask) -> bool:
     return any(bool(np.take(mask, end, axis).any()) for axis in range(3) for end in (0, -1))
 
 
-def _body_in(crop: Crop, radius: float, seed: Seed, air: float) -> Body | None:
+def _body_in(crop: Crop, where: Mask, radius: float, seed: Seed, air: float) -> Body | None:
     step = crop.step_mm
     middle = np.asarray(crop.hu.shape) // 2
     axis = (np.arange(crop.hu.shape[0]) - middle[0]) * step
@@ -175,13 +180,13 @@ def _body_in(crop: Crop, radius: float, seed: Seed, air: float) -> Body | None:
     if core_hu - lung_hu < LEAST_CONTRAST:
         return None
     edge_hu = 0.5 * (core_hu + lung_hu)
-    bright = crop.lung & (soft > edge_hu)
+    bright = where & (soft > edge_hu)
     # distance to what is no lung, mm; without any in the crop nothing is near it
     wall = np.full(crop.lung.shape, np.inf, np.float32)
     if not crop.lung.all():
         wall = ndimage.distance_transform_edt(crop.lung).astype(np.float32) * np.float32(step)
     inner = _opened(bright, start, wall, step)
-    if core_hu < _GLASS_HU:
+    if core_hu < GLASS_HU:
         # a vessel beside ground glass is brighter than it
         apart = _opened(bright & ~_vessels(soft, core_hu, lung_hu, squared, 1.2 * radius), start, wall, step)
         if apart is not None and (inner is None or _rounder(apart, inner)):
@@ -193,7 +198,7 @@ def _body_in(crop: Crop, radius: float, seed: Seed, air: float) -> Body | None:
     inside_hu = float(np.median(soft[deep])) if deep.any() else core_hu
     if abs(inside_hu - core_hu) > 0.1 * (core_hu - lung_hu) and inside_hu - lung_hu > LEAST_CONTRAST:
         core_hu = inside_hu
-        again = _opened(crop.lung & (soft > 0.5 * (core_hu + lung_hu)), inner.mask, wall, step)
+        again = _opened(where & (soft > 0.5 * (core_hu + lung_hu)), inner.mask, wall, step)
         if again is None:
             return None
         inner = again
@@ -224,6 +229,18 @@ def _with_glass(
             return again, low
         return inner, edge_hu
     return outer, low
+
+
+def _solid_vessels(crop: Crop, reach: float) -> Mask:
+    """What is solid and leaves the ball of ``reach`` mm around the middle of ``crop``, with the blur around it."""
+    step = crop.step_mm
+    middle = np.asarray(crop.hu.shape) // 2
+    axis = (np.arange(crop.hu.shape[0]) - middle[0]) * step
+    squared = axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2
+    labels, count = ndimage.label(ndimage.gaussian_filter(crop.hu, 0.4 / step) > SOLID_HU)
+    far = ndimage.maximum(squared, labels, range(1, count + 1)) if count else ()
+    leaves = np.concatenate([[False], np.asarray(far) > reach**2])
+    return np.asarray(distance_to(leaves[labels], _VESSEL_BLUR_MM / step) * step <= _VESSEL_BLUR_MM)
 
 
 def _vessels(soft: Array, core_hu: float, lung_hu: float, squared: Array, reach: float) -> Mask:

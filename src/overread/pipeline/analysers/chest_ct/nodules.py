@@ -13,12 +13,11 @@ from scipy import ndimage
 from overread.domain.catalogue import MASS_MM
 from overread.domain.segment import Mask
 from overread.domain.tissue import Tissue
-from overread.domain.volume import Hounsfield
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy
 from overread.pipeline.analysers.chest_ct.nodule_measure import NoduleDensity, measure
 from overread.pipeline.analysers.chest_ct.nodule_pleura import push_out
 from overread.pipeline.analysers.chest_ct.nodule_score import LEAST_SCORE, score_of
-from overread.pipeline.analysers.chest_ct.nodule_seeds import FAINT_HU, Seed, Sides, Spacing, find_seeds, median_hu
+from overread.pipeline.analysers.chest_ct.nodule_seeds import Seed, Sides, Spacing, find_seeds, median_hu
 from overread.pipeline.analysers.chest_ct.nodule_shape import Body, body_of, distance_to
 
 __all__ = ["METHOD", "Nodule", "NoduleDensity", "find_nodules"]
@@ -37,11 +36,12 @@ SUBSOLID_MM, LEAST_SUBSOLID_SCORE = 6.0, 0.8
 _HILUM_MM, _MOST_HILUM = 2.5, 0.03
 #: Share of the shell around it from which a nodule touches the pleura, and a vessel.
 _TOUCHES_PLEURA, _TOUCHES_VESSEL = 0.08, 0.01
-#: Seeds up to this, mm, are looked at a second time at the contrast of ground glass, and the least share of it then.
-#: From this share of the shell on it sits on a vessel.
-_GLASSY_MM, _LEAST_GLASS, _ON_A_VESSEL = 11.0, 0.5, 0.05
+#: Share of ground glass from which something seen among faint values is part-solid; with less it is found elsewhere.
+_LEAST_GLASS = 0.5
 #: The pleura is looked at closely under what scores at least this.
 _WORTH_A_LOOK = 0.1
+#: What scores less than this goes behind the others, unless it is ground glass: its core scores more than the whole.
+_SURE = 0.75
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,7 +101,7 @@ def find_nodules(anatomy: ChestAnatomy, *, exclude: Mask | None = None) -> tuple
         likely = list(pool.map(lambda lung: _likely(anatomy, lung, exclude), lungs))
     found = [(score, lung, body) for lung, some in zip(lungs, likely, strict=True) for score, body in some]
     # of those that are the same thing, the one that holds the largest ball: the whole and not the core or an end of it
-    found.sort(key=lambda entry: (-round(2 * entry[0]), -entry[2].ball_mm))
+    found.sort(key=lambda entry: (entry[0] < _SURE and not entry[2].seed.is_faint, -entry[2].ball_mm))
     kept: list[tuple[Nodule, Body]] = []
     for score, lung, body in found:
         if any(_same(body, other) for _, other in kept) or _in_hilum(anatomy, body):
@@ -128,7 +128,7 @@ def bodies(anatomy: ChestAnatomy, lung: Tissue, exclude: Mask | None = None) -> 
     air = median_hu(hu, inside) if seeds else 0.0
     for seed in seeds:
         place = np.asarray(seed.index)
-        if any(_covers(body, place, seed.diameter_mm) for body in seen):
+        if any(_covers(body, place, seed) for body in seen):
             continue
         if exclude is not None and exclude[_nearest(place, exclude.shape)]:
             continue
@@ -137,21 +137,14 @@ def bodies(anatomy: ChestAnatomy, lung: Tissue, exclude: Mask | None = None) -> 
             patched = inside.copy() if patched is None else patched
             if push_out(patched, hu, spacing, body):
                 body = body_of(hu, patched, spacing, seed, air)
-        for one in (body, _glassy(hu, inside, spacing, seed, air, body)):
-            if one is None or (exclude is not None and exclude[_nearest(one.centre, exclude.shape)]):
-                continue
-            seen.append(one)
-            yield one
-
-
-def _glassy(hu: Hounsfield, lung: Mask, spacing: Spacing, seed: Seed, air: float, body: Body | None) -> Body | None:
-    """A small part-solid nodule whose core is no rounder than the vessel that it sits on: seen at its ground glass."""
-    if seed.diameter_mm > _GLASSY_MM or seed.contrast < FAINT_HU:
-        return None
-    if body is not None and (body.attached < _ON_A_VESSEL or score_of(body) >= LEAST_SCORE):
-        return None
-    glassy = body_of(hu, lung, spacing, seed, air, air + FAINT_HU)
-    return glassy if glassy is not None and glassy.glass >= _LEAST_GLASS else None
+        if seed.is_faint and (body is None or score_of(body) < LEAST_SCORE):
+            bare = body_of(hu, inside, spacing, seed, air, without_vessels=True)
+            body = body if bare is None or (body is not None and score_of(bare) <= score_of(body)) else bare
+        if body is None or (seed.is_faint and body.glass < _LEAST_GLASS):
+            continue
+        if exclude is None or not exclude[_nearest(body.centre, exclude.shape)]:
+            seen.append(body)
+            yield body
 
 
 def least_mm(spacing_mm: Spacing) -> float:
@@ -171,10 +164,11 @@ def _nearest(index: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, .
     return tuple(int(np.clip(round(float(i)), 0, n - 1)) for i, n in zip(index, shape, strict=True))
 
 
-def _covers(body: Body, place: NDArray[np.float64], diameter: float) -> bool:
+def _covers(body: Body, place: NDArray[np.float64], seed: Seed) -> bool:
     """Whether a seed there would only find ``body`` again."""
     away = float(np.linalg.norm((body.centre - place) * np.asarray(body.crop.spacing)))
-    return away < 0.4 * body.ball_mm and 0.6 * diameter < body.diameter_mm < 1.6 * diameter
+    alike = 0.6 * seed.diameter_mm < body.diameter_mm < 1.6 * seed.diameter_mm
+    return alike and away < 0.4 * body.ball_mm and seed.is_faint == body.seed.is_faint
 
 
 def _same(one: Body, other: Body) -> bool:
