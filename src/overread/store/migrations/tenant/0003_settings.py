@@ -16,6 +16,12 @@ CREATE TABLE tenant_settings (
     changed_at      timestamptz NOT NULL,
     reason          text NOT NULL CHECK (reason ~ '[^[:space:]]')
 );
+
+-- The list of the API, with superseded analyses and its filters, in its order: nothing is sorted that is not shown.
+CREATE INDEX analyses_listed ON image_analyses (priority DESC, requested_at, id);
+CREATE INDEX analyses_listed_status ON image_analyses (status, priority DESC, requested_at, id);
+CREATE INDEX analyses_listed_modality ON image_analyses (modality, priority DESC, requested_at, id);
+CREATE INDEX analyses_requested ON image_analyses (requested_at);
 """
 
 
