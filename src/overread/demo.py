@@ -20,7 +20,7 @@ from overread.dicom.samples import shipped
 from overread.dicom.send import send_files
 from overread.domain import catalogue
 from overread.domain.analysis import AnalysisStatus, strongest_of_each_type
-from overread.domain.errors import NothingToAnalyse, OverreadError
+from overread.domain.errors import FeatureDisabled, NothingToAnalyse, OverreadError, PatientObjected
 from overread.domain.texts import DISCLAIMER, NO_FINDING
 from overread.services.unpack import Member, unpack
 from overread.services.values import AnalysisRow
@@ -156,7 +156,7 @@ def _result(overread: bootstrap.Overread, uid: str) -> _Result | None:
     if study is not None:
         try:
             overread.requests.create(tenant, study=uid, modality=None, priority=None, requested_by="demo")
-        except NothingToAnalyse as error:
+        except (NothingToAnalyse, FeatureDisabled, PatientObjected) as error:
             return error.message
     return None
 
