@@ -30,7 +30,7 @@ def wet() -> CtCase:
 @cache
 def airy() -> CtCase:
     """Free air on the left, consolidation on the right."""
-    return ct_case(61, size=_SIZE, slice_mm=_SLICE_MM, pneumothorax_ml={LEFT: 300.0}, consolidation_ml={RIGHT: 120.0})
+    return ct_case(61, size=_SIZE, slice_mm=3.0, pneumothorax_ml={LEFT: 300.0}, consolidation_ml={RIGHT: 120.0})
 
 
 @cache

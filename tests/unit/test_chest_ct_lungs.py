@@ -13,8 +13,8 @@ from overread.domain.volume import AIR_HU
 from overread.phantom.anatomy import Side
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, NotAChest, find_anatomy
 from overread.pipeline.analysers.chest_ct.body import find_body
-from overread.pipeline.analysers.chest_ct.grid import closed, coarsen, deeper, opened, within
-from overread.pipeline.analysers.chest_ct.lungs import find_lungs
+from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, closed, coarsen, deeper, opened, within
+from overread.pipeline.analysers.chest_ct.lungs import _sides, find_lungs
 
 SIDES = ((Tissue.RIGHT_LUNG, Side.RIGHT), (Tissue.LEFT_LUNG, Side.LEFT))
 
@@ -183,3 +183,16 @@ def test_a_mask_that_is_cut_off_is_not_eaten_at_the_border() -> None:
     column = np.zeros((6, 9, 9), np.bool_)
     column[:, 2:7, 2:7] = True
     assert deeper(column, (1.0, 1.0, 1.0), 2.0)[:, 4, 4].all()
+
+
+def test_lungs_apart_keep_their_sides_wherever_the_trachea_was_seen() -> None:
+    grid = CoarseGrid(
+        hu=np.zeros((30, 60, 120), np.float32), factors=(1, 1, 1), spacing_mm=(2.0, 2.0, 2.0), fine_shape=(30, 60, 120)
+    )
+    right, left = np.zeros(grid.hu.shape, np.bool_), np.zeros(grid.hu.shape, np.bool_)
+    right[3:27, 10:50, 12:52], left[3:27, 12:50, 70:105] = True, True
+    # a bronchus that was taken for the trachea: its column runs through the right lung
+    found_right, found_left, touching = _sides(grid, [right, left], 35.0)
+    np.testing.assert_array_equal(found_right, right)
+    np.testing.assert_array_equal(found_left, left)
+    assert not touching

@@ -40,6 +40,10 @@ _HILUM_MM, _BESIDE_MM, _HILUM_CLOSE_MM = 14.0, 20.0, 10.0
 _CUTS_MM = (1.5, 2.5, 3.5, 4.5, 6.0, 8.0, 10.0, 13.0)
 #: Share of both lungs that a half must have to be one.
 _HALF_SHARE = 0.12
+#: A second piece with more than this share of the first, its middle so far beside it, mm, is the other lung.
+_APART_SHARE, _BESIDE_EACH_OTHER_MM = 0.5, 70.0
+#: How far from the middle of the body the trachea may end, mm.
+_OFF_MIDDLE_MM = 30.0
 #: A third piece whose middle lies in this lowest share of the lungs' height is none of them.
 _BOTTOM_SHARE = 0.33
 
@@ -74,11 +78,11 @@ def find_lungs(grid: CoarseGrid, body: Mask, airways: Airways | None) -> CoarseL
     pieces = _pieces(grid, air)
     if not pieces:
         return None
-    middle = airways.middle_column if airways is not None else _middle(body, pieces)
+    middle = _middle(grid, body, pieces, airways)
     right, left, touching = _sides(grid, pieces, middle)
     median = float(np.median(grid.hu[right | left]))
     aerated = right | left
-    right, left = _filled(grid, right, left, body & ~tubes, _hila(grid, tubes, airways))
+    right, left = _filled(grid, right, left, body & ~tubes, _hila(grid, tubes, airways, middle))
     return CoarseLungs(right=right, left=left, aerated=aerated, median_hu=median, touching=touching)
 
 
@@ -119,10 +123,17 @@ def _pieces(grid: CoarseGrid, air: Mask) -> list[Mask]:
     return found
 
 
-def _middle(body: Mask, pieces: list[Mask]) -> float:
-    """Middle column of the body where the lungs are."""
+def _middle(grid: CoarseGrid, body: Mask, pieces: list[Mask], airways: Airways | None) -> float:
+    """Column of the midline: where the trachea ends, or the middle of the body beside the lungs.
+
+    Where the chain of round spots ran on from the trachea into a bronchus it ends far from the middle of the body, and
+    is not believed.
+    """
     levels = np.logical_or.reduce(pieces).any(axis=(1, 2))
-    return float(np.flatnonzero(body[levels].any(axis=(0, 1))).mean())
+    middle = float(np.flatnonzero(body[levels].any(axis=(0, 1))).mean())
+    if airways is None or abs(airways.middle_column - middle) * grid.spacing_mm[2] > _OFF_MIDDLE_MM:
+        return middle
+    return airways.middle_column
 
 
 def _column(mask: Mask) -> float:
@@ -136,9 +147,15 @@ def _sides(grid: CoarseGrid, pieces: list[Mask], middle: float) -> tuple[Mask, M
     main, rest = pieces[0], pieces[1:]
     at = round(middle)
     share = int(np.count_nonzero(main[..., :at])) / int(np.count_nonzero(main))
-    touching = _HALF_SHARE < share < 1 - _HALF_SHARE
+    # a second piece nearly as large is the other lung: then the first is one lung, wherever the midline lies
+    apart = bool(rest) and int(np.count_nonzero(rest[0])) > _APART_SHARE * int(np.count_nonzero(main))
+    apart = apart and abs(_column(rest[0]) - _column(main)) * grid.spacing_mm[2] > _BESIDE_EACH_OTHER_MM
+    touching = _HALF_SHARE < share < 1 - _HALF_SHARE and not apart
     if touching:
         right, left = _parted(grid, main, at)
+    elif apart:
+        other, rest = rest[0], rest[1:]
+        right, left = (main, other) if _column(main) < _column(other) else (other, main)
     else:
         nothing = np.zeros_like(main)
         main_right = share >= 0.5
@@ -191,14 +208,14 @@ def _grown_back(right: Mask, left: Mask, whole: Mask) -> tuple[Mask, Mask]:
         right, left = new_right, new_left
 
 
-def _hila(grid: CoarseGrid, tubes: Mask, airways: Airways | None) -> Mask:
+def _hila(grid: CoarseGrid, tubes: Mask, airways: Airways | None, column: float) -> Mask:
     """Around the bronchi below the trachea and beside the midline, where the great vessels enter the lungs."""
     bronchi = tubes.copy()
     if airways is None:
         return bronchi
     bronchi[airways.trachea[0] + 1 :] = False
     beside = round(_BESIDE_MM / grid.spacing_mm[2])
-    middle = round(airways.middle_column)
+    middle = round(column)
     bronchi[..., max(0, middle - beside) : middle + beside + 1] = False
     return within(bronchi, grid.spacing_mm, _HILUM_MM)
 

@@ -17,7 +17,7 @@ from overread.domain.segment import Mask
 from overread.domain.tissue import Tissue
 from overread.domain.volume import Volume
 from overread.pipeline.analysers.chest_ct.anatomy import ChestAnatomy, Labels
-from overread.pipeline.analysers.chest_ct.cavity import HalfChest, half_chests
+from overread.pipeline.analysers.chest_ct.cavity import half_chests
 from overread.pipeline.analysers.chest_ct.consolidation_fill import fill_airless
 from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, Floats32, box_of, coarsen
 from overread.pipeline.analysers.chest_ct.pleura_air import CoarseAir, find_air
@@ -30,12 +30,12 @@ _SMOOTH_MM = 0.8
 _FLUID_LUNG_HU = -170.0
 #: Blocks below this lie partly in lung, HU.
 _PARTLY_LUNG_HU = -140.0
-#: Free air, HU; its borders towards the pleural line, and towards the chest wall.
-_AIR_HU, _AIR_LINE_HU, _AIR_WALL_HU = -935.0, -760.0, -475.0
-#: How deep under the ribs it is followed along the wall, mm.
-_SHELL_MM = 14.0
-#: Lung thinner than this between free air and the chest wall is the border of the air itself, mm.
-_SLIVER_MM = 4.0
+#: Free air that no profile along the wall reaches, HU.
+_AIR_HU = -935.0
+#: Air outside the outline of the lungs that may be pleura, HU, and its least volume, mL.
+_APART_HU, _APART_ML = -850.0, 60.0
+#: Lowest share of the lungs' height in which gas may be that of the gut.
+_LOW_SHARE = 0.4
 #: Air of lung beside which a voxel is dense, and lung where none holds air, HU.
 _AERATED_HU, _USUAL_LUNG_HU = -500.0, -850.0
 
@@ -56,10 +56,13 @@ def complete(anatomy: ChestAnatomy) -> ChestAnatomy:
     labels = anatomy.labels.copy()
     body, lungs = sampled == Tissue.BODY, right | left
     taken = np.zeros(grid.hu.shape, np.bool_)
-    for half in halves:
-        air = find_air(volume, grid, half, (body | lungs) & ~taken, _median(grid, lungs))
+    lung_hu = _median(grid, lungs)
+    for half, lung in zip(halves, (right, left), strict=True):
+        # a lung that has fallen together leaves air that no outline holds
+        apart = _above_the_diaphragm(grid, body & (grid.hu < _APART_HU) & half.inside(), lungs)
+        air = find_air(volume, grid, lung | apart, (body | lungs) & ~taken, lung_hu)
         if air is not None:
-            _draw_air(volume, labels, grid, half, air)
+            _draw_air(volume, labels, grid, air)
             taken |= air.mask
     aerated = lungs & (grid.hu < _AERATED_HU) & ~taken
     solid = (body | lungs) & ~aerated & ~taken
@@ -88,52 +91,31 @@ def _median(grid: CoarseGrid, lungs: Mask) -> float:
     return float(np.median(values)) if values.size else _USUAL_LUNG_HU
 
 
-def _draw_air(volume: Volume, labels: Labels, grid: CoarseGrid, half: HalfChest, air: CoarseAir) -> None:
-    """From the inside of the free air to the pleural line and the chest wall, in `labels`."""
-    on_wall = air.layer.on_grid(grid)[0]
-    # along the wall it is followed until it is too thin to be empty, for the slices and pixels of the whole half
-    shell = half.inside(-4.0) & ~half.inside(_SHELL_MM)
-    box = _fine_box(grid, shell | air.mask, 0)
-    levels = range(box[0].start // grid.factors[0], -(-box[0].stop // grid.factors[0]))
-    part = labels[box]
-    lung = (part == Tissue.RIGHT_LUNG) | (part == Tissue.LEFT_LUNG)
-    allowed = (part == Tissue.BODY) | lung
-    empty = np.zeros(part.shape, np.bool_)
-    sure = np.zeros(part.shape, np.bool_)
-    plane: list[tuple[slice, slice]] = []
-    for level in levels:
-        span, at = _span(level, grid, labels, box[0].start)
-        plane.append((span, at))
-        hu = _smoothed(volume.hu[span, box[1], box[2]], volume.spacing_mm)
-        inner = grid.fine(air.mask, span.start, span.stop, box[1], box[2])
-        near = grid.fine(shell | air.mask, span.start, span.stop, box[1], box[2])
-        layer = np.zeros(part.shape[1:], np.bool_)
-        if on_wall[level].any():
-            layer = air.layer.within(grid, level, fine=True)[0][box[1:]]
-        sure[at] = allowed[at] & ((inner & (hu < _AIR_HU)) | (layer & (hu < _AIR_WALL_HU)))
-        empty[at] = allowed[at] & near & (hu < _AIR_HU)
-    pieces, _ = ndimage.label(empty | sure)
-    numbers = np.unique(pieces[sure])
-    region = np.isin(pieces, numbers[numbers > 0])
-    del pieces, empty, sure
-    sliver = max(1, round(_SLIVER_MM / 2 / volume.spacing_mm[1]))
-    for span, at in plane:
-        if not region[at].any():
-            continue
-        hu = _smoothed(volume.hu[span, box[1], box[2]], volume.spacing_mm)
-        here = region[at]
-        here |= ndimage.binary_dilation(here, _IN_PLANE, mask=allowed[at] & (hu < _AIR_LINE_HU))
-        # what is left of the lung between free air and chest wall is too thin to be lung
-        near = ndimage.binary_dilation(here, _IN_PLANE, iterations=2) & allowed[at] & ~here & (hu < _AIR_WALL_HU)
-        thick = ndimage.binary_erosion(lung[at] & ~here, _IN_PLANE, iterations=sliver)
-        here |= near & ~ndimage.binary_dilation(thick, _IN_PLANE, iterations=sliver + 1)
-        part[at][here] = Tissue.PLEURAL_AIR
+def _above_the_diaphragm(grid: CoarseGrid, gas: Mask, lungs: Mask) -> Mask:
+    """Large pieces of gas that lie in the upper part of the lungs' height: lower down it may be stomach or bowel."""
+    levels = np.flatnonzero(lungs.any(axis=(1, 2)))
+    low = levels[0] + _LOW_SHARE * (levels[-1] - levels[0])
+    labels, count = ndimage.label(gas)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1) * grid.voxel_ml
+    kept = np.zeros(count + 1, np.bool_)
+    for number in np.flatnonzero(sizes[1:] >= _APART_ML) + 1:
+        kept[number] = float(np.mean(np.nonzero(labels == number)[0])) > low
+    return np.asarray(kept[labels])
 
 
-def _span(level: int, grid: CoarseGrid, labels: Labels, start: int) -> tuple[slice, slice]:
-    """Slices of a coarse slice, in the volume and from `start`."""
-    first, last = level * grid.factors[0], min((level + 1) * grid.factors[0], len(labels))
-    return slice(first, last), slice(first - start, last - start)
+def _draw_air(volume: Volume, labels: Labels, grid: CoarseGrid, air: CoarseAir) -> None:
+    """From the chest wall to the pleural line, in `labels`."""
+    box = _fine_box(grid, air.mask, 2)
+    ring = ndimage.binary_dilation(air.deeper, _BLOCK) if air.deeper.any() else air.deeper
+    for level in range(box[0].start // grid.factors[0], -(-box[0].stop // grid.factors[0])):
+        span = slice(level * grid.factors[0], min((level + 1) * grid.factors[0], len(labels)))
+        part = labels[span, box[1], box[2]]
+        allowed = (part == Tissue.BODY) | (part == Tissue.RIGHT_LUNG) | (part == Tissue.LEFT_LUNG)
+        here = np.broadcast_to(air.layer.within(grid, level, volume.spacing_mm, fine=True)[box[1:]], part.shape)
+        if ring[level].any():
+            hu = _smoothed(volume.hu[span, box[1], box[2]], volume.spacing_mm)
+            here = here | (grid.fine(ring, span.start, span.stop, box[1], box[2]) & (hu < _AIR_HU))
+        part[allowed & here] = Tissue.PLEURAL_AIR
 
 
 def _draw_fluid(volume: Volume, labels: Labels, grid: CoarseGrid, fluid: CoarseFluid) -> None:
