@@ -170,7 +170,7 @@ def _study(row: StudyRow, analysis: AnalysisRow | None) -> dict[str, object]:
 
 @router.get("", response_model=StudyList, summary="List studies")
 def list_studies(request: Request, query: Annotated[StudyQuery, Query()], who: Reader) -> Response:
-    """Studies that are complete, in the worklist's order; `total` counts up to 10,000.
+    """Studies that are complete, in the worklist's order; `total` is exact up to 10,000.
 
     One that the AI did not read on purpose stands where its order puts it, and says why in `notAnalysed`.
     """

@@ -26,7 +26,7 @@ class WorklistRepository(Protocol):
     """What there is to read: studies with their analyses, and those that the AI did not read on purpose."""
 
     def search(self, flt: AnalysisFilter) -> tuple[tuple[WorklistRow, ...], int]:
-        """One page, and how many there are, counted up to `COUNTED_AT_MOST`.
+        """One page, and how many there are: exact up to `COUNTED_AT_MOST`, then more than the pages up to this.
 
         Critical first, then urgent, then older first; a study without an analysis stands where its order puts it.
         """

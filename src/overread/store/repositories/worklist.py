@@ -52,9 +52,14 @@ class Worklist:
             f" ORDER BY {merged} LIMIT %s OFFSET %s",
             [*values, upto, *never_values, upto, flt.limit, upto - flt.limit],
         ).fetchall()
+        upto_here = upto - flt.limit + len(rows)
+        if 0 < len(rows) < flt.limit:
+            return self._rows(rows), upto_here
         total = self._count(source, analysed, values)
         if total < COUNTED_AT_MOST:
             total = min(COUNTED_AT_MOST, total + self._count("studies s", never, never_values))
+        if rows and total >= COUNTED_AT_MOST:  # one more than is shown: who asks for page after page gets to the end
+            total = max(total, upto_here + 1)
         return self._rows(rows), total
 
     def repeats(self) -> int:
