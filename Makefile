@@ -46,6 +46,7 @@ bench: $(VENV)/.dev peers ## Speed, as ratios taken side by side in one run
 prove: $(VENV)/.dev peers ## The long runs: accuracy, crash test and bench; reports go to docs/reference (fails on a drop)
 	$(BIN)/python -m benchmarks.accuracy --report docs/reference/accuracy.md --json docs/reference/accuracy.json
 	$(BIN)/python -m benchmarks.crash --rounds 10 --studies 50 --report docs/reference/crash.md
+	$(BIN)/python -m benchmarks.fuzz_api --cases 2000 --report docs/reference/api-fuzz.md
 	$(BIN)/python -m benchmarks --report docs/reference/speed.md
 
 train: ## Train the chest X-ray model from ../shared/data (torch in an environment of its own, an hour or more)
