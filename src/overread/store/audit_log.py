@@ -93,8 +93,9 @@ class SealedLog:
         ranges = read_ranges(row[0]) if row is not None else ()
         columns = ", ".join(f"e.{name.strip()}" for name in EVENT.split(","))
         rows = self._connection.execute(
-            f"SELECT {columns} FROM unnest(%s::bigint[], %s::bigint[]) AS r (low, high)"  # noqa: S608
-            " JOIN audit_events e ON e.id >= r.low AND e.id < r.high ORDER BY e.id".encode(),
+            f"SELECT {columns} FROM unnest(%s::bigint[], %s::bigint[]) AS r (low, high) CROSS JOIN LATERAL"  # noqa: S608
+            " (SELECT * FROM audit_events x WHERE x.id >= r.low AND x.id < r.high ORDER BY x.id) e"
+            " ORDER BY e.id".encode(),
             ([low for low, _ in ranges], [high for _, high in ranges]),
         )
         for found in rows:
