@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from overread.domain.errors import KeyUnavailable, SetupError
+from overread.services.ports import KeyManagement
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -91,9 +92,53 @@ def parse_keys(text: str, *, where: str) -> list[bytes]:
     return keys
 
 
-def from_environment(text: str) -> LocalMasterKeys:
-    """Keys of OVERREAD_MASTER_KEY, the wrapping one first, by commas."""
-    return LocalMasterKeys(lambda: parse_keys(text, where="OVERREAD_MASTER_KEY"), where="OVERREAD_MASTER_KEY")
+class SeveralKeys:
+    """Implements `services.ports.KeyManagement` with several: the first wraps, whoever knows a key unwraps."""
+
+    def __init__(self, first: KeyManagement, *others: KeyManagement) -> None:
+        self._first = first
+        self._all = (first, *others)
+
+    @property
+    def key_id(self) -> str:
+        return self._first.key_id
+
+    def wrap(self, key: bytes, context: str) -> bytes:
+        return self._first.wrap(key, context)
+
+    def unwrap(self, wrapped: bytes, key_id: str, context: str) -> bytes:
+        kind = key_id.partition(":")[0]
+        for keys in self._all:
+            if keys.key_id == key_id or keys.key_id.partition(":")[0] == kind == "local":
+                return keys.unwrap(wrapped, key_id, context)
+        raise KeyUnavailable(
+            f"The data keys are wrapped by master key {key_id}, which OVERREAD_MASTER_KEY does not name.",
+            remedy="Add it there, after the present one (docs/how-to/rotate-keys.md).",
+        )
+
+    def refresh(self) -> None:
+        for keys in self._all:
+            keys.refresh()
+
+
+def from_environment(text: str) -> KeyManagement:
+    """Keys of OVERREAD_MASTER_KEY, by commas, the wrapping one first: 64 hexadecimal digits, or `aws-kms:KEY`.
+
+    Raises `SetupError`.
+    """
+    from overread.store import keys_kms
+
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    in_kms = [word.startswith(keys_kms.PREFIX) for word in words]
+    found: list[KeyManagement] = [
+        keys_kms.AwsKms(word.removeprefix(keys_kms.PREFIX)) for word, kms in zip(words, in_kms, strict=True) if kms
+    ]
+    if not all(in_kms) or not words:
+        local = [word for word, kms in zip(words, in_kms, strict=True) if not kms]
+        where = "OVERREAD_MASTER_KEY"
+        keys = LocalMasterKeys(lambda: parse_keys(",".join(local), where=where), where=where)
+        found.insert(len(found) if in_kms[:1] == [True] else 0, keys)
+    return found[0] if len(found) == 1 else SeveralKeys(*found)
 
 
 def from_file(path: Path) -> LocalMasterKeys:
