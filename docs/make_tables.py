@@ -34,10 +34,15 @@ SETTINGS = {
     "mode.",
     "objects_url": "Object store: a folder, or `s3://bucket/prefix` (also `gs://`, `az://`). Empty: `objects` in the "
     "state folder. Credentials come from the usual `AWS_*` variables.",
+    "master_key": "Master key that wraps the tenants' data keys: 64 hexadecimal digits or `aws-kms:KEY`; several by commas, "
+    "the first wraps. See [Encryption](../explanation/encryption.md#keys).",
+    "master_key_file": "Or the file (0600) that holds it; empty: `master.key` in the state folder, made at the first start.",
     "models": "The site's own model packages, `NAME/VERSION/` or ZIP files; empty: `models` in the state folder.",
     "http_host": "Address of pages and API. The default is this machine only.",
     "http_port": "Port of pages and API.",
-    "https": "Set behind TLS: the session cookie is then sent over https only.",
+    "http_tls_certificate": "TLS 1.3 for pages and API: certificate chain (PEM). The port then speaks nothing else.",
+    "http_tls_key": "The key of that certificate.",
+    "https": "Set behind a proxy that ends TLS: the session cookie is then sent over https only.",
     "dicom_host": "Address of the DICOM receiver. The default is this machine only; `0.0.0.0` listens on all.",
     "dicom_port": "Port of the DICOM receiver.",
     "receivers": "Receiver processes that share the DICOM port.",
