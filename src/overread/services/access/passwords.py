@@ -49,7 +49,7 @@ def check_new_password(password: str, name: str) -> None:
         raise InvalidRequest(f"A password needs {MINIMUM_LENGTH} characters or more.")
     if len(set(password)) < 5:
         raise InvalidRequest("The password repeats too few different characters.")
-    if name.casefold() in password.casefold():
+    if len(name) > 2 and name.casefold() in password.casefold():
         raise InvalidRequest("The password must not contain the user name.")
 
 
