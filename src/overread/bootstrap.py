@@ -26,7 +26,7 @@ from overread.services.audit_tally import Tally
 from overread.services.ports import Database, DicomParser, KeyManagement, ObjectStore
 from overread.services.receive import ReceiveService
 from overread.services.requests import RequestService
-from overread.services.tenant_settings import TenantSettingsService
+from overread.services.tenant_settings import TenantSettings, TenantSettingsService
 from overread.store import keys_master, roles
 from overread.store.cipher import Ciphers
 from overread.store.database import Postgres
@@ -145,6 +145,16 @@ class Overread:
         self.tally.close()
         self.database.close()
         self.gate.close()
+
+    def hospital(self, tenant: TenantId) -> TenantSettings:
+        """What a hospital has decided. Raises `TenantSuspended` or `TenantUnavailable` if it is not worked for."""
+        self.gate.check(tenant)
+        return self.tenant_settings.current(tenant)
+
+    def idle_of(self, tenant: TenantId) -> timedelta | None:
+        """How long a page's session lasts that nobody uses, where the hospital decided that."""
+        minutes = self.tenant_settings.current(tenant).page_idle_minutes
+        return None if minutes is None else timedelta(minutes=minutes)
 
     def login(self, role: str, *, direct: bool = False) -> str:
         """Connection string of a shared log-in; `direct` for LISTEN."""
@@ -357,6 +367,7 @@ def access(overread: Overread) -> AccessService:
         web=ProviderFetch(),
         lifetime=timedelta(seconds=settings.token_seconds),
         idle=timedelta(minutes=settings.idle_minutes),
+        idle_of=overread.idle_of,
         tenant_exists=overread.gate.known,
     )
 
@@ -400,7 +411,8 @@ def build_app(overread: Overread) -> FastAPI:
         clock=now,
         started_at=now(),
         dead_letters=overread.directory.dead_letters,
-        check_tenant=overread.gate.check,
+        hospital=overread.hospital,
+        hospital_known=lambda t: overread.gate.fresh(t) and overread.tenant_settings.known(t),
         buckets=redis,
         tally=overread.tally,
         audit_search=AuditSearchService(database=overread.database),

@@ -43,7 +43,7 @@ def service(database: FakeDatabase) -> TenantSettingsService:
 def test_nothing_set_is_the_default(service: TenantSettingsService) -> None:
     assert service.current(ALPHA) == TenantSettings()
     assert service.current(ALPHA).bar == EvidenceBar(sensitivity=0.90, specificity=0.85)
-    assert (service.current(ALPHA).derived_hours, service.current(ALPHA).page_idle_minutes) == (24, 15)
+    assert (service.current(ALPHA).derived_hours, service.current(ALPHA).page_idle_minutes) == (24, None)
 
 
 @pytest.mark.parametrize(

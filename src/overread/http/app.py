@@ -71,6 +71,7 @@ def create_app(
     app.state.error_page = error_page
     app.state.limiters = Limiters(
         api=_limiter(services, "api", settings.api_per_minute),
+        make_api=lambda per_minute: _limiter(services, f"api {per_minute}", per_minute),
         login=_limiter(services, "login", settings.login_per_minute),
         login_address=_limiter(services, "login address", settings.login_per_minute * 10),
     )

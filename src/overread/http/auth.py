@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 from fastapi import Depends, Request, Response
@@ -19,10 +19,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from overread.domain.errors import Forbidden, OverreadError, StoreUnavailable, TenantMismatch, Unauthenticated
+from overread.domain.study import TenantId
 from overread.http.limits import Limiter
 from overread.http.security import check_same_origin
 from overread.http.wiring import Services, services_of
 from overread.services.access import Identity, Missing, Permission, Session, require
+from overread.services.tenant_settings import TenantSettings
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 TENANT_HEADER: Final = "X-Tenant-ID"
@@ -41,10 +43,21 @@ class Limiters:
     """Counters of the running app, in `app.state.limiters`."""
 
     api: Limiter
+    #: Makes a counter for a hospital with a rate of its own, requests a minute.
+    make_api: Callable[[int], Limiter]
     #: Attempts for one user name.
     login: Limiter
     #: Attempts from one address: a whole hospital may stand behind it.
     login_address: Limiter
+    _by_rate: dict[int, Limiter] = field(default_factory=dict)
+
+    def api_of(self, per_minute: int | None) -> Limiter:
+        """The counter of a hospital's requests; None: it has no rate of its own."""
+        if per_minute is None:
+            return self.api
+        if per_minute not in self._by_rate:
+            self._by_rate[per_minute] = self.make_api(per_minute)
+        return self._by_rate[per_minute]
 
 
 def limiters_of(request: Request) -> Limiters:
@@ -130,13 +143,21 @@ async def _who(request: Request, services: Services, token: str, by_cookie: bool
         return await run_in_threadpool(ask)
 
 
+async def _hospital(services: Services, tenant: TenantId) -> TenantSettings:
+    """What the hospital has decided. Raises `TenantSuspended`, `TenantUnavailable`."""
+    if services.hospital_known(tenant):
+        return services.hospital(tenant)
+    return await run_in_threadpool(services.hospital, tenant)
+
+
 def still_valid(request: Request) -> Callable[[], Awaitable[bool]]:
     """Whether the caller of a long answer would still be let in. Raises `StoreUnavailable` where nobody knows."""
     services = services_of(request)
 
     async def ask() -> bool:
         try:
-            await _who(request, services, *_credentials(request, services))
+            identity = await _who(request, services, *_credentials(request, services))
+            await _hospital(services, identity.tenant)
         except StoreUnavailable:
             raise
         except OverreadError:
@@ -164,9 +185,9 @@ async def identify(request: Request) -> Identity:
     except Unauthenticated:
         await count(limiters.api, f"address:{address_of(request)}")
         raise
-    await count(limiters.api, f"session:{identity.session}")
     _check_tenant(request, identity)
-    services.check_tenant(identity.tenant)
+    hospital = await _hospital(services, identity.tenant)
+    await count(limiters.api_of(hospital.api_per_minute), f"session:{identity.session}")
     request.state.identity = identity
     # Browsers say whether a person made them ask (W3C Fetch Metadata); event streams and polling are none.
     if by_cookie and request.headers.get("sec-fetch-user") == "?1":

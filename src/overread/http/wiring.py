@@ -21,6 +21,7 @@ from overread.services.identity_ports import SharedBuckets
 from overread.services.optout import OptOutService
 from overread.services.patient_report import PatientReportService
 from overread.services.ports import Clock, Database, DicomParser, EventSource, ObjectStore
+from overread.services.tenant_settings import TenantSettings
 from overread.services.values import DeadLetter, Filed
 
 if TYPE_CHECKING:
@@ -121,8 +122,10 @@ class Services:
     started_at: datetime
     #: Jobs of all tenants that failed for good, newest first, for the operator's page.
     dead_letters: Callable[[int], tuple[DeadLetter, ...]] = lambda _limit: ()
-    #: Raises `TenantSuspended` or `TenantUnavailable` for a hospital that is not worked for just now.
-    check_tenant: Callable[[TenantId], None] = lambda _tenant: None
+    #: What a hospital has decided. Raises `TenantSuspended` or `TenantUnavailable` if it is not worked for just now.
+    hospital: Callable[[TenantId], TenantSettings] = lambda _tenant: TenantSettings()
+    #: Whether `hospital` answers from memory, so that an event loop may ask it.
+    hospital_known: Callable[[TenantId], bool] = lambda _tenant: True
     #: Counts requests for all API processes together; None: each for itself.
     buckets: SharedBuckets | None = None
     #: What is looked at again and again, counted for the audit trail; None: the app makes one.

@@ -41,8 +41,8 @@ class TenantSettings:
     bar: EvidenceBar = field(default_factory=EvidenceBar)
     #: Hours that derived pixels are kept after an analysis.
     derived_hours: int = 24
-    #: Minutes without a request after which a page's session ends.
-    page_idle_minutes: int = 15
+    #: Minutes without a request after which a page's session ends; None: as the installation has it (15).
+    page_idle_minutes: int | None = None
     #: Requests a minute of one log-in; None: what the installation allows.
     api_per_minute: int | None = None
 
@@ -123,7 +123,7 @@ KEYS: Final[tuple[SettingKey, ...]] = (
     SettingKey(
         name="page_idle_minutes",
         meaning="Minutes without a request after which a page's session ends.",
-        default="15",
+        default="OVERREAD_IDLE_MINUTES (15)",
         parse=_whole(1, 24 * 60),
     ),
     SettingKey(
@@ -161,7 +161,7 @@ def settings_of(values: Mapping[str, Any]) -> TenantSettings:
         models=models,
         bar=EvidenceBar(sensitivity=base.sensitivity, specificity=base.specificity, overrides=overrides),
         derived_hours=int(set_values.get("derived_hours", standard.derived_hours)),
-        page_idle_minutes=int(set_values.get("page_idle_minutes", standard.page_idle_minutes)),
+        page_idle_minutes=int(set_values["page_idle_minutes"]) if "page_idle_minutes" in set_values else None,
         api_per_minute=int(set_values["api_per_minute"]) if "api_per_minute" in set_values else None,
     )
 
@@ -189,6 +189,11 @@ class TenantSettingsService:
         self._monotonic = monotonic
         self._kept: dict[TenantId, tuple[float, TenantSettings]] = {}
         self._lock = threading.Lock()
+
+    def known(self, tenant: TenantId) -> bool:
+        """Whether `current` would answer from memory."""
+        kept = self._kept.get(tenant)
+        return kept is not None and self._monotonic() - kept[0] < FRESH_S
 
     def current(self, tenant: TenantId) -> TenantSettings:
         """As they are now, or were a few seconds ago. Raises `StoreUnavailable`."""

@@ -103,6 +103,10 @@ class TenantGate:
         self._states: dict[str, str] = {}
         self._asked = float("-inf")
 
+    def fresh(self, tenant: TenantId) -> bool:
+        """Whether `check` would answer from memory."""
+        return tenant.slug in self._states and time.monotonic() - self._asked <= self.FRESH_S
+
     def check(self, tenant: TenantId) -> None:
         """Raises `TenantSuspended` or `TenantUnavailable`; what the database said last counts while it is away."""
         state = self._state(tenant)

@@ -105,7 +105,7 @@ def render(request: Request, template: str, who: Identity | None, /, **values: A
     return _ENV.get_template(template).render(
         who=who,
         form_token=services.access.form_token(who.session) if who else "",
-        idle_seconds=services.access.idle.total_seconds(),
+        idle_seconds=(services.access.idle_for(who.tenant) if who else services.access.idle).total_seconds(),
         version=services.settings.version,
         now=services.clock(),
         path=request.url.path,

@@ -44,7 +44,8 @@ class AccessService:
 
     `ring` holds the keys that sign tokens, `sealer` keeps secrets in the database. `tenant_exists` tells whether there
     is such a tenant (suspended ones are not), so that an unknown one answers like a wrong password. `lifetime` is that
-    of any token, `idle` how long a page's session lasts that nobody uses. `ticks` counts seconds and never goes back.
+    of any token, `idle` how long a page's session lasts that nobody uses, where `idle_of` names no other time for its
+    hospital. `ticks` counts seconds and never goes back.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class AccessService:
         web: ProviderWeb,
         lifetime: timedelta = timedelta(hours=10),
         idle: timedelta = timedelta(minutes=15),
+        idle_of: Callable[[TenantId], timedelta | None] = lambda _tenant: None,
         tenant_exists: Callable[[TenantId], bool] = lambda _tenant: True,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,6 +67,7 @@ class AccessService:
         self._clock = clock
         self._lifetime = lifetime
         self.idle = idle
+        self._idle_of = idle_of
         self._tenant_exists = tenant_exists
         self._tokens = Tokens(ring, clock, required=("sub", "jti", "tenant", "epoch", "kind"))
         self._pending = Tokens(ring, clock, purpose="second factor", required=("sub", "tenant", "epoch"))
@@ -75,6 +78,10 @@ class AccessService:
         self.providers = ProviderService(
             db, web=web, ring=ring, sealer=sealer, clock=clock, forget=self.forget, ticks=ticks
         )
+
+    def idle_for(self, tenant: TenantId) -> timedelta:
+        """How long a page's session of this hospital lasts that nobody uses."""
+        return self._idle_of(tenant) or self.idle
 
     def forget(self, tenant: TenantId, user_id: UUID) -> None:
         """Look the user up anew at the next request; other processes do within seconds."""
@@ -197,7 +204,7 @@ class AccessService:
             session=secrets.token_urlsafe(16),
             expires_at=now + self._lifetime,
             means=means,
-            idle_at=now + self.idle if means is Means.PAGE else None,
+            idle_at=now + self.idle_for(user.tenant) if means is Means.PAGE else None,
             must_change_password=user.must_change_password,
         )
         return self._signed(identity, user.epoch, now)
@@ -250,7 +257,7 @@ class AccessService:
         if by_cookie is not (means is Means.PAGE):
             raise _void()
         if idle_at is not None and idle_at <= self._clock():
-            minutes = int(self.idle.total_seconds() // 60)
+            minutes = int((self.idle if cached_only else self.idle_for(tenant_id)).total_seconds() // 60)
             raise SessionEnded(f"Nobody used the page for {minutes} minutes.", remedy="Log in again.", reason="idle")
         standing = self._standing(tenant_id, user_id, cached_only)
         if standing.epoch != epoch or session in standing.revoked:
@@ -323,8 +330,9 @@ class AccessService:
         if who.idle_at is None or who.user_id is None:
             return None
         now = self._clock().astimezone(UTC).replace(microsecond=0)
-        later = now + self.idle
-        if later - who.idle_at < min(timedelta(minutes=1), self.idle / 4):
+        idle = self.idle_for(who.tenant)
+        later = now + idle
+        if later - who.idle_at < min(timedelta(minutes=1), idle / 4):
             return None
         try:
             standing = self._standings.recall((who.tenant.slug, who.user_id))
