@@ -21,7 +21,7 @@ import structlog
 
 from overread import bootstrap, seed
 from overread.config import Settings
-from overread.domain.errors import SetupError, StoreUnavailable, TenantUnavailable
+from overread.domain.errors import KeyShredded, SetupError, StoreUnavailable, TenantUnavailable
 from overread.store import migrate, roles
 from overread.store.engine import EmbeddedPostgres
 
@@ -141,22 +141,24 @@ class Supervisor:
                 f"({failure.reason}); `overread tenant migrate` tries again"
             )
         seed.ensure(engine, settings)
-        self._encrypt_plain_rows(engine)
+        self._open_keys(engine)
         engine.dispose()
 
-    def _encrypt_plain_rows(self, engine: sqlalchemy.Engine) -> None:
-        """What an older version of Overread wrote in the clear; nothing to do at any other start."""
+    def _open_keys(self, engine: sqlalchemy.Engine) -> None:
+        """See that every hospital's keys can be had, before anybody is served; then encrypt what an older version of
+        Overread wrote in the clear, which is nothing at any other start. Raises `KeyUnavailable`."""
         keys = bootstrap.owner_keys(self.settings, engine)
         database, again = bootstrap.reencryption(self.settings)
         try:
             for tenant in migrate.list_tenants(engine):
                 done = False
                 try:
+                    database.unit(tenant).patient_index.version  # noqa: B018 - asks for the keys
                     for step in again.plain_rows(tenant):
                         done = True
                         self.say(f"Encrypting {step.what} of {tenant}: {step.done} of {step.total}")
-                except (StoreUnavailable, TenantUnavailable) as error:  # out of service: when it is back
-                    log.warning("rows stay unencrypted", tenant=tenant.slug, code=error.code)
+                except (StoreUnavailable, TenantUnavailable, KeyShredded) as error:  # out of service, or being deleted
+                    log.warning("keys not opened", tenant=tenant.slug, code=error.code)
                 if done:
                     keys.sweep(tenant)
         finally:

@@ -16,7 +16,8 @@ import pytest
 
 from overread import bootstrap
 from overread.config import Settings
-from overread.domain.errors import SetupError
+from overread.domain.errors import KeyUnavailable, SetupError
+from overread.store import migrate, roles
 from overread.supervisor import Supervisor
 
 
@@ -119,3 +120,14 @@ def test_a_refusal_on_the_command_line_has_no_traceback(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "SETUP_ERROR" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_another_master_key_is_one_clear_sentence(running: tuple[Settings, Supervisor]) -> None:
+    settings, _ = running
+    other = Supervisor(settings.model_copy(update={"master_key": "ab" * 32}))
+    engine = migrate.owner_engine(bootstrap.embedded(settings).url, roles.password(settings.secret(), "owner"))
+    try:
+        with pytest.raises(KeyUnavailable, match="which OVERREAD_MASTER_KEY does not hold"):
+            other._open_keys(engine)
+    finally:
+        engine.dispose()
