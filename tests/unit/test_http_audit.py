@@ -138,6 +138,7 @@ def test_a_page_says_page_and_a_log_in_its_address(world: World) -> None:
     client.get("/")
     login, view = _trail(world)[-2:]
     assert (login.action, login.actor.name, login.actor.address) == ("login", "radiologist", "testclient")
+    assert (login.actor.role, login.actor.session) == ("radiologist", view.actor.session) and login.actor.user_id
     assert (view.action, view.actor.channel, view.actor.role) == ("worklist.view", "page", "radiologist")
 
 

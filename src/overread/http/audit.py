@@ -1,7 +1,7 @@
 """What the edge puts on record: who acts, for everything inside; lists that were looked at; what was denied or failed.
 
 `http.audit_routes` says for each route what is recorded. A denial is recorded once a minute for a log-in, an action and
-a code, with a count, so that a flood cannot fill the disk. Who has no valid log-in has no tenant either: that is logged.
+a code, with a count, so that a flood cannot fill the disk. Who has no valid log-in has no tenant: that is logged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from overread.domain.audit import Actor, ActorKind, AuditAction, AuditOutcome
 from overread.domain.errors import OverreadError
 from overread.http.audit_routes import AtEdge, Inside, entry_of
 from overread.http.wiring import Services
-from overread.services.access import Identity, Means, Role
+from overread.services.access import Identity
 from overread.services.acting import acting
 from overread.services.audit_tally import Tally
 from overread.services.ports import UnitOfWork
@@ -49,17 +49,9 @@ def actor_of(scope: Scope) -> Actor | None:
     identity: Identity | None = scope.get("state", {}).get("identity")
     address = scope["client"][0] if scope.get("client") else ""
     if identity is None:
-        return Actor(kind=ActorKind.PERSON, name="", address=address, channel="")
-    machine = identity.role is Role.SERVICE or identity.means is Means.API_KEY
-    return Actor(
-        kind=ActorKind.MACHINE if machine else ActorKind.PERSON,
-        name=identity.name,
-        user_id=identity.user_id,
-        role=identity.role.value,
-        session=identity.session,
-        address=address,
-        channel="page" if identity.means is Means.PAGE else "api",
-    )
+        channel = "api" if scope.get("path", "").startswith("/api/") else "page"
+        return Actor(kind=ActorKind.PERSON, name="", address=address, channel=channel)
+    return identity.actor(address)
 
 
 class AuditEdge:

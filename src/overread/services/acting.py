@@ -38,9 +38,13 @@ def current() -> Actor | None:
 
 def resolve(actor: Actor | str, *, address: str = "", channel: str = "") -> Actor:
     """A name as an actor: with all that is known if it is who acts now, else with the address at least."""
-    if isinstance(actor, Actor):
-        return replace(actor, address=address or actor.address, channel=channel or actor.channel)
     here = current()
+    if isinstance(actor, Actor):
+        return replace(
+            actor,
+            address=address or actor.address or (here.address if here is not None else ""),
+            channel=channel or actor.channel or (here.channel if here is not None else ""),
+        )
     if here is not None and here.name == actor:
         found = here
     elif actor in _SYSTEM:

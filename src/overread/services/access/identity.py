@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from overread.domain.audit import Actor, ActorKind
 from overread.domain.errors import Forbidden, PasswordChangeRequired
 from overread.domain.study import TenantId
 
@@ -106,6 +107,19 @@ class Identity:
         if self.must_change_password:
             return False
         return permission in PERMISSIONS[self.role] and (self.only is None or permission in self.only)
+
+    def actor(self, address: str = "") -> Actor:
+        """As the audit trail names who is calling."""
+        machine = self.role is Role.SERVICE or self.means is Means.API_KEY
+        return Actor(
+            kind=ActorKind.MACHINE if machine else ActorKind.PERSON,
+            name=self.name,
+            user_id=self.user_id,
+            role=self.role.value,
+            session=self.session,
+            address=address,
+            channel="page" if self.means is Means.PAGE else "api",
+        )
 
     @property
     def valid_until(self) -> datetime:

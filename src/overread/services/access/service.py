@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from overread.domain.audit import Actor, AuditAction, AuditOutcome
+from overread.domain.audit import Actor, ActorKind, AuditAction, AuditOutcome
 from overread.domain.errors import NotFound, SecondFactorRequired, SessionEnded, Unauthenticated
 from overread.domain.study import TenantId
 from overread.services.access import lockout
@@ -171,18 +171,19 @@ class AccessService:
                     uow.users.rehash_password(user.id, user.password_hash, hash_password(password))
                 uow.users.note_login(user.id, now)
                 how = "identity provider" if user.issuer else "password and code" if user.totp_secret else "password"
-                uow.audit.record(AuditAction.LOGIN, actor=user.name, address=address, how=how)
+                session = self._issue(user, means)
+                uow.audit.record(AuditAction.LOGIN, actor=session.identity.actor(address), how=how)
         except Unauthenticated:
             self._failed(user.tenant, user.name, user, address)
             raise
-        return self._issue(user, means)
+        return session
 
     def _failed(self, tenant: TenantId, name: str, user: UserRow | None, address: str) -> None:
         with self._db.unit(tenant) as uow:
             account, network = lockout.account_key(name), lockout.network_of(address)
             locked = uow.sessions.record_failure(account, network, self._clock())
             # What was typed as a name that nobody has may be a password: it is not written down.
-            actor = user.name if user else "unknown"
+            actor = _known(user) if user else "unknown"
             action = AuditAction.LOGIN_LOCKED if locked else AuditAction.LOGIN_FAILED
             uow.audit.record(action, actor=actor, outcome=AuditOutcome.DENIED, address=address)
 
@@ -368,6 +369,11 @@ class AccessService:
             hmac.compare_digest(_form_token(key.secret, session).encode(), token.encode("utf-8", "replace"))
             for key in self._ring.known()
         )
+
+
+def _known(user: UserRow) -> Actor:
+    """Whose account it was tried with; that is not to say who tried."""
+    return Actor(kind=ActorKind.PERSON, name=user.name, user_id=user.id, role=user.role)
 
 
 def _form_token(secret: bytes, session: str) -> str:
