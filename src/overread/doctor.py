@@ -28,6 +28,7 @@ def run(settings: Settings) -> int:
         ("state folder", lambda: _state(settings)),
         ("database", lambda: _database(overread)),
         ("object store", lambda: _objects(overread)),
+        ("keys", lambda: _keys(overread)),
         ("models", lambda: _models(settings)),
         ("decoders", _decoders),
         ("web port", lambda: _port(settings.http_host, settings.http_port)),
@@ -80,6 +81,19 @@ def _objects(overread: bootstrap.Overread) -> str:
     finally:
         overread.stored.delete(tenant, key)
     return "writes and reads"
+
+
+def _keys(overread: bootstrap.Overread) -> str:
+    tenants = overread.directory.tenants()
+    for tenant in tenants:
+        _ = overread.database.unit(tenant).patient_index.version  # raises if the tenant's keys cannot be had
+    path = bootstrap.master_key_file(overread.settings)
+    where = f"the master key is in {path}"
+    if path is None:
+        where = "the master key is in OVERREAD_MASTER_KEY"
+    elif path.is_relative_to(overread.settings.state_dir):
+        where += ", beside the data: a thief of this disk has both (docs/explanation/encryption.md)"
+    return f"{len(tenants)} tenants have theirs; {where}"
 
 
 def _models(settings: Settings) -> str:

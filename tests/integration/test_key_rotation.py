@@ -14,11 +14,15 @@ import psycopg
 import pytest
 import sqlalchemy
 from psycopg.types.json import Jsonb
+from typer.testing import CliRunner
 
 from overread import bootstrap
+from overread.admin import keys as admin_keys
 from overread.bootstrap import Overread
+from overread.cli_keys import keys as keys_commands
 from overread.config import Settings
-from overread.domain.errors import KeyShredded, KeyUnavailable, ObjectDamaged
+from overread.domain.audit import AuditAction, PatientRef
+from overread.domain.errors import KeyShredded, KeyUnavailable, NotFound, ObjectDamaged
 from overread.domain.ids import uuid7
 from overread.domain.study import InstanceRecord, ReceiveOutcome, TenantId
 from overread.services.values import AnalysisFilter, Filed, Rejection
@@ -27,8 +31,11 @@ from overread.store.cipher import version_of
 from overread.store.codec import to_json
 from overread.store.keys_admin import OwnerKeys
 from overread.store.keys_reencrypt import Reencryption
+from tests.integration.audit_trail import DOCTOR, Trail, owner, sealed, trail
 from tests.integration.records import SENDER, record
 from tests.integration.test_studies import NOW
+
+__all__ = ["owner", "sealed", "trail"]  # fixtures
 
 NAME, BORN = "ZYXWVUT^PLANTED", date(1961, 2, 3)
 
@@ -77,12 +84,17 @@ def sealed_versions(overread: Overread, tenant: TenantId) -> dict[str, set[int]]
 
 def everything(overread: Overread, tenant: TenantId) -> tuple[Any, ...]:
     """All that can be read of a tenant."""
+    study, stored, refused = everything_but_objects(overread, tenant)
+    return study, stored, refused, [overread.objects.get(tenant, i.object_key) for i in stored]
+
+
+def everything_but_objects(overread: Overread, tenant: TenantId) -> tuple[Any, ...]:
     with overread.database.unit(tenant) as unit:
         study = unit.studies.find("1.2")
         assert study is not None
         stored = unit.studies.instances(study.id)
         refused = unit.studies.rejections(10)
-    return study, stored, refused, [overread.objects.get(tenant, i.object_key) for i in stored]
+    return study, stored, refused
 
 
 def test_nothing_of_a_patient_is_in_the_tables(overread: Overread, tenant: TenantId) -> None:
@@ -170,6 +182,42 @@ def test_it_goes_on_where_it_was_stopped(
         assert again.behind(tenant) == 0
 
 
+def test_the_commands(settings: Settings, tenant: TenantId, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`overread keys` from rotation to the old key's end, as an operator types it."""
+    monkeypatch.setattr("overread.admin.keys.SETTLED_S", 0.0)
+    monkeypatch.setattr("overread.admin.keys._STRAGGLERS_S", 0.0)
+    monkeypatch.setattr("overread.cli_keys.Settings", lambda: settings)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(keys_commands, words)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    with process(settings) as one:
+        file(one, tenant, 1)
+        file(one, tenant, 2)
+        assert f"{tenant} encrypts with version 2 now." in run("rotate-data", tenant.slug)
+        one.stored.delete(tenant, everything(one, tenant)[1][0].object_key)
+        said = run("reencrypt", tenant.slug)
+        assert "is encrypted by its present data key" in said
+        assert "1 objects are missing or damaged" in said
+        assert run("reencrypt", tenant.slug, "--again")
+    states = {(s.purpose, s.version): s.state for s in admin_keys.states(settings) if s.tenant == tenant.slug}
+    assert states == {("data", 1): "retired", ("data", 2): "active", ("index", 1): "active"}
+    path = bootstrap.master_key_file(settings)
+    assert path is not None
+    old = path.read_text()
+    assert "Back the new master key up" in run("rotate-master")
+    assert old.strip() not in path.read_text()
+    shown = run("status")
+    assert f"{tenant.slug}" in shown and "retired" in shown
+    with process(settings) as other:
+        assert everything_but_objects(other, tenant)[0].patient_name == NAME
+    for words in (("rotate-data", "nobody"), ("reencrypt", "nobody")):
+        assert isinstance(CliRunner().invoke(keys_commands, words).exception, NotFound)
+
+
 def test_a_key_in_use_is_not_retired(overread: Overread, tenant: TenantId, keys: OwnerKeys) -> None:
     file(overread, tenant)
     assert keys.retire(tenant, 1) == 0
@@ -244,6 +292,23 @@ def test_a_tenant_that_never_stored_anything_can_be_shredded(
     bootstrap.shred_keys(engine, tenant)
     with process(settings) as other, pytest.raises(KeyShredded):
         other.objects.put(tenant, "k", b"x")
+
+
+def test_the_audit_chain_verifies_without_the_keys(
+    settings: Settings, sealed: Trail, engine: sqlalchemy.Engine
+) -> None:
+    patient = PatientRef(issuer="", patient_id="PID")
+    with sealed.overread.database.unit(sealed.tenant) as unit:
+        unit.audit.record(AuditAction.STUDY_VIEW, actor=DOCTOR, patient=patient)
+    assert sealed.seal() == 1
+    bootstrap.shred_keys(engine, sealed.tenant)
+    with process(settings) as other, pytest.raises(KeyShredded), other.database.unit(sealed.tenant) as unit:
+        unit.patient_index.blind("", "PID")
+    report = sealed.check()
+    assert (report.good, report.rows, report.pending) == (True, 13, 0)
+    sealed.sql("ALTER TABLE audit_events DISABLE TRIGGER USER")
+    sealed.sql("UPDATE audit_events SET patient = repeat('0', 64) WHERE patient <> ''")
+    assert not sealed.check().good, "it still finds what was changed"
 
 
 # --- from before ------------------------------------------------------------------------------------------------------
