@@ -153,6 +153,8 @@ CREATE OR REPLACE FUNCTION jobs.procrastinate_notify_queue_abort_job_v1() RETURN
     LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
 
 ALTER TABLE jobs.procrastinate_jobs ADD COLUMN enqueued_at timestamptz NOT NULL DEFAULT now();
+-- In the place of procrastinate's index by priority alone: a queue without jobs would look through all the others'.
+DROP INDEX jobs.procrastinate_jobs_priority_idx_v1;
 CREATE INDEX overread_jobs_of_queue ON jobs.procrastinate_jobs (queue_name, priority DESC, id) WHERE status = 'todo';
 CREATE INDEX overread_jobs_of_lock ON jobs.procrastinate_jobs (lock, priority DESC, id) WHERE status = 'todo';
 CREATE INDEX overread_jobs_running ON jobs.procrastinate_jobs (queue_name) WHERE status = 'doing';
