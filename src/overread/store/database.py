@@ -21,8 +21,8 @@ from overread.domain.audit import PatientRef
 from overread.domain.errors import StoreUnavailable, TenantSuspended
 from overread.domain.study import TenantId
 from overread.store import roles
-from overread.store.cipher import Ciphers
 from overread.store.audit_log import AuditLog
+from overread.store.cipher import Ciphers
 from overread.store.codec import dumps, loads
 from overread.store.queue import TransactionalQueue
 from overread.store.repositories.analyses import Analyses
@@ -43,7 +43,12 @@ log = structlog.get_logger(__name__)
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-_POOLS_KEPT = 32
+#: Of this process. A pool has two threads, a connection a process of the server: the least recently used pools are
+#: closed when a new one would make more of either.
+_POOLS_KEPT = 128
+_CONNECTIONS_KEPT = 100
+#: Seconds after which a connection that nobody needs is given back.
+_IDLE_S = 60.0
 _POOL_WAIT_S = 5.0
 
 
@@ -94,7 +99,7 @@ class Postgres:
         except TenantSuspended:
             self.forget(tenant)
             raise
-        return PostgresUnit(self._pool(tenant), tenant, self._ciphers)
+        return PostgresUnit(self._pool, tenant, self._ciphers)
 
     def forget(self, tenant: TenantId) -> None:
         """Close a tenant's connections; a unit that is under way keeps its own until it ends."""
@@ -117,12 +122,14 @@ class Postgres:
     def _pool(self, tenant: TenantId) -> ConnectionPool[Connection]:
         with self._lock:
             pool = self._pools.get(tenant)
+            stale = []
             if pool is None:
+                stale = self._too_many()
                 pool = ConnectionPool(
                     self.login(roles.tenant_role(tenant)),
                     min_size=0,
                     max_size=self._pool_size,
-                    max_idle=300.0,
+                    max_idle=_IDLE_S,
                     reconnect_timeout=_POOL_WAIT_S,
                     num_workers=1,
                     check=_check_if_idle,
@@ -131,24 +138,40 @@ class Postgres:
                 )
                 self._pools[tenant] = pool
             self._pools.move_to_end(tenant)
-            stale = self._pools.popitem(last=False)[1] if len(self._pools) > _POOLS_KEPT else None
-        if stale is not None:
-            stale.close()
+        for closing in stale:
+            closing.close()
         return pool
+
+    def _too_many(self) -> list[ConnectionPool[Connection]]:
+        """Take out the least recently used pools, so that there is room for another one."""
+        taken = []
+        connections = sum(pool.get_stats().get("pool_size", 0) for pool in self._pools.values())
+        while self._pools and (len(self._pools) >= _POOLS_KEPT or connections >= _CONNECTIONS_KEPT):
+            _, pool = self._pools.popitem(last=False)
+            connections -= pool.get_stats().get("pool_size", 0)
+            taken.append(pool)
+        return taken
 
 
 class PostgresUnit:
     """Implements `services.ports.UnitOfWork`."""
 
-    def __init__(self, pool: ConnectionPool[Connection], tenant: TenantId, ciphers: Ciphers) -> None:
-        self._pool = pool
+    def __init__(
+        self, pool_of: Callable[[TenantId], ConnectionPool[Connection]], tenant: TenantId, ciphers: Ciphers
+    ) -> None:
+        self._pool_of = pool_of
         self.patient_index = ciphers.values(tenant)
         self._connection: Connection | None = None
         self.tenant = tenant
 
     def __enter__(self) -> Self:
         try:
-            connection = self._pool.getconn(timeout=_POOL_WAIT_S)
+            try:
+                self._pool = self._pool_of(self.tenant)
+                connection = self._pool.getconn(timeout=_POOL_WAIT_S)
+            except PoolClosed:  # it made room for another tenant's just then
+                self._pool = self._pool_of(self.tenant)
+                connection = self._pool.getconn(timeout=_POOL_WAIT_S)
         except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
             raise StoreUnavailable("The database cannot be reached just now.", remedy="Try again shortly.") from error
         self._connection = connection

@@ -44,7 +44,7 @@ _SOCKET_LIMIT = 90  # bytes of sun_path that we may use; Linux allows 107 with "
 
 _CONF = """\
 listen_addresses = ''
-max_connections = 200
+max_connections = 400
 shared_buffers = 128MB
 jit = off
 password_encryption = scram-sha-256
