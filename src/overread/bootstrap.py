@@ -75,6 +75,13 @@ def database_url(settings: Settings) -> str:
     return settings.database_url or embedded(settings).url
 
 
+def owner_conninfo(settings: Settings) -> str:
+    """Connection string of the owner, past any pooler: for commands and migrations, never for a serving process."""
+    if settings.database_url:
+        return settings.database_direct_url or settings.database_url
+    return make_conninfo(embedded(settings).url, password=roles.password(settings.secret(), "owner"))
+
+
 def master_keys(settings: Settings) -> KeyManagement:
     """What wraps the data keys of tenants."""
     path = master_key_file(settings)
@@ -105,7 +112,7 @@ def reencryption(settings: Settings) -> tuple[Postgres, Reencryption]:
     from overread.store.keys_reencrypt import Reencryption
 
     cipher = ciphers(settings)
-    units = Postgres(database_url(settings), settings.secret(), cipher)
+    units = Postgres(database_url(settings), settings.secret(), cipher, pooled=settings.pooled)
     stored = open_objects(settings.objects_url, settings.state_dir / "objects")
     return units, Reencryption(units, EncryptedObjects(stored, cipher))
 
@@ -118,7 +125,7 @@ def ciphers(settings: Settings) -> Ciphers:
 
 def database(settings: Settings) -> Postgres:
     """Units of work; the database need not run yet."""
-    return Postgres(database_url(settings), settings.secret(), ciphers(settings))
+    return Postgres(database_url(settings), settings.secret(), ciphers(settings), pooled=settings.pooled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +176,9 @@ def build(settings: Settings) -> Overread:
     configure_logging(settings.log_level)
     cipher = ciphers(settings)
     gate = TenantGate(roles.login(database_url(settings), settings.secret(), roles.DOOR))
-    database = Postgres(database_url(settings), settings.secret(), cipher, gate=gate.check)
+    database = Postgres(
+        database_url(settings), settings.secret(), cipher, gate=gate.check, pooled=settings.pooled
+    )
     stored = open_objects(settings.objects_url, settings.state_dir / "objects")
     objects = EncryptedObjects(stored, cipher)
     parser = PydicomParser()

@@ -32,7 +32,8 @@ class Settings(BaseSettings):
     state: Path = Field(default=Path(".state"))
     #: An external PostgreSQL (owner's URL, may create roles and schemas); empty: the embedded one under `state`.
     database_url: str = ""
-    #: The same server without pgbouncer, for LISTEN (worker, pages).
+    #: The same server without pgbouncer, for LISTEN (worker, pages) and migrations. Where it is set, `database_url` is
+    #: taken for a pooler in transaction mode.
     database_direct_url: str = ""
     #: Object store: a folder, or an S3 URL (s3://bucket/prefix).
     objects_url: str = ""
@@ -109,6 +110,11 @@ class Settings(BaseSettings):
     def behind_tls(self) -> bool:
         """Whether browsers come over TLS, ours or a proxy's."""
         return self.https or self.http_tls_certificate is not None
+
+    @property
+    def pooled(self) -> bool:
+        """Whether serving processes come through a pooler, which knows no prepared statement of another transaction."""
+        return bool(self.database_direct_url)
 
     @property
     def web_address(self) -> str:

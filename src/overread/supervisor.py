@@ -22,7 +22,7 @@ import structlog
 from overread import bootstrap, seed
 from overread.config import Settings
 from overread.domain.errors import KeyShredded, SetupError, StoreUnavailable, TenantUnavailable
-from overread.store import migrate, roles
+from overread.store import migrate
 from overread.store.engine import EmbeddedPostgres
 
 log = structlog.get_logger(__name__)
@@ -128,13 +128,11 @@ class Supervisor:
     def _start_database(self) -> None:
         settings = self.settings
         secret = settings.secret()
-        if settings.database_url:
-            engine = migrate.owner_engine(settings.database_direct_url or settings.database_url)
-        else:
+        if not settings.database_url:
             self._postgres = bootstrap.embedded(settings)
             self._postgres.start()
             self._postgres.ensure_database()
-            engine = migrate.owner_engine(self._postgres.url, roles.password(secret, "owner"))
+        engine = migrate.owner_engine(bootstrap.owner_conninfo(settings))
         for failure in migrate.ensure(engine, secret):
             self.say(
                 f"Hospital {failure.tenant} is OUT OF SERVICE, the others work: its migration failed "

@@ -28,8 +28,7 @@ DOCTOR = Actor(
 @pytest.fixture
 def owner(settings: Settings) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """The superuser of the embedded server: what an attacker on the machine has."""
-    password = roles.password(settings.secret(), "owner")
-    with psycopg.connect(bootstrap.embedded(settings).url, password=password, autocommit=True) as connection:
+    with psycopg.connect(bootstrap.owner_conninfo(settings), autocommit=True) as connection:
         yield connection
 
 
@@ -54,8 +53,7 @@ class Trail:
         return self.service.run(self.tenant)
 
     def check(self) -> TrailReport:
-        password = roles.password(self.overread.settings.secret(), "owner")
-        with psycopg.connect(self.owner.info.dsn, password=password) as connection:
+        with psycopg.connect(bootstrap.owner_conninfo(self.overread.settings)) as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return verify(
                 PostgresTrail(connection, self.tenant),

@@ -277,8 +277,7 @@ def test_a_cookie_alone_changes_nothing(house: House, route: Route) -> None:
 
 def _fingerprint(house: House) -> str:
     """Of all rows of the hospital, but what is counted and recorded by looking."""
-    url = bootstrap.embedded(house.settings).url
-    engine = migrate.owner_engine(url, roles.password(house.settings.secret(), "owner"))
+    engine = migrate.owner_engine(bootstrap.owner_conninfo(house.settings))
     schema = roles.tenant_role(house.here)
     digest = hashlib.sha256()
     with engine.connect() as connection:

@@ -44,7 +44,7 @@ def hospital(settings: Settings) -> TenantId:
 @pytest.fixture
 def tenant(settings: Settings, hospital: TenantId) -> TenantId:
     """One tenant for all tests of this file, empty each time: making one takes seconds."""
-    owner = migrate.owner_engine(bootstrap.embedded(settings).url, roles.password(settings.secret(), "owner"))
+    owner = migrate.owner_engine(bootstrap.owner_conninfo(settings))
     with owner.begin() as connection:
         tables = ("users", "recovery_codes", "revoked_sessions", "login_failures", "api_keys", "identity_provider")
         names = ", ".join(f"{roles.tenant_role(hospital)}.{table}" for table in tables)
@@ -355,8 +355,7 @@ def test_a_key_of_one_hospital_is_none_of_another(here: Process, tenant: TenantI
 
 
 def test_token_keys_rotate(settings: Settings, overread: bootstrap.Overread, tenant: TenantId) -> None:
-    server = bootstrap.embedded(settings)
-    owner = migrate.owner_engine(server.url, roles.password(settings.secret(), "owner"))
+    owner = migrate.owner_engine(bootstrap.owner_conninfo(settings))
     here, there = bootstrap.access(overread), bootstrap.access(overread)
     here.accounts.add(tenant, name="kim", role=Role.RADIOLOGIST, password=PASSWORD, actor="test")
     old = here.log_in(tenant.slug, "kim", PASSWORD, address="").token

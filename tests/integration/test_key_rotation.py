@@ -42,7 +42,7 @@ NAME, BORN = "ZYXWVUT^PLANTED", date(1961, 2, 3)
 
 @pytest.fixture
 def engine(settings: Settings) -> Iterator[sqlalchemy.Engine]:
-    made = migrate.owner_engine(bootstrap.embedded(settings).url, roles.password(settings.secret(), "owner"))
+    made = migrate.owner_engine(bootstrap.owner_conninfo(settings))
     yield made
     made.dispose()
 

@@ -29,8 +29,7 @@ SMALL = grid(shape=(12, 32, 36))
 @pytest.fixture
 def owner(settings: Settings) -> Iterator[psycopg.Connection]:
     """The owner's connection: what migrations may do."""
-    server, password = bootstrap.embedded(settings), roles.password(settings.secret(), "owner")
-    with psycopg.connect(server.url, password=password, autocommit=True) as connection:
+    with psycopg.connect(bootstrap.owner_conninfo(settings), autocommit=True) as connection:
         yield connection
 
 

@@ -24,7 +24,7 @@ from overread.config import Settings
 from overread.dicom.listener import listen
 from overread.domain.errors import SetupError
 from overread.domain.study import TenantId
-from overread.store import migrate, roles
+from overread.store import migrate
 from tests.receiving import association
 
 START = (
@@ -49,8 +49,7 @@ def eventually(check: Callable[[], bool], seconds: float = 30.0) -> bool:
 
 
 def register(settings: Settings, tenant: TenantId, called: str, network: str) -> None:
-    url = bootstrap.embedded(settings).url
-    engine = migrate.owner_engine(url, roles.password(settings.secret(), "owner"))
+    engine = migrate.owner_engine(bootstrap.owner_conninfo(settings))
     migrate.add_sender(engine, tenant, called_ae=called, network=network)
     engine.dispose()
 

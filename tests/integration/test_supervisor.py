@@ -17,7 +17,7 @@ import pytest
 from overread import bootstrap
 from overread.config import Settings
 from overread.domain.errors import KeyUnavailable, SetupError
-from overread.store import migrate, roles
+from overread.store import migrate
 from overread.supervisor import Supervisor
 
 
@@ -125,7 +125,7 @@ def test_a_refusal_on_the_command_line_has_no_traceback(tmp_path: Path) -> None:
 def test_another_master_key_is_one_clear_sentence(running: tuple[Settings, Supervisor]) -> None:
     settings, _ = running
     other = Supervisor(settings.model_copy(update={"master_key": "ab" * 32}))
-    engine = migrate.owner_engine(bootstrap.embedded(settings).url, roles.password(settings.secret(), "owner"))
+    engine = migrate.owner_engine(bootstrap.owner_conninfo(settings))
     try:
         with pytest.raises(KeyUnavailable, match="which OVERREAD_MASTER_KEY does not hold"):
             other._open_keys(engine)

@@ -14,16 +14,13 @@ from overread.config import Settings
 from overread.domain.audit import Actor, ActorKind
 from overread.domain.errors import InvalidRequest, NotFound
 from overread.domain.study import TenantId
-from overread.store import migrate, roles
+from overread.store import migrate
 
 
 @contextmanager
 def owner(settings: Settings) -> Iterator[sqlalchemy.Engine]:
     """The owner's engine; the database must run (`overread serve`). Raises `StoreUnavailable` inside the block."""
-    if settings.database_url:
-        engine = migrate.owner_engine(settings.database_direct_url or settings.database_url)
-    else:
-        engine = migrate.owner_engine(bootstrap.embedded(settings).url, roles.password(settings.secret(), "owner"))
+    engine = migrate.owner_engine(bootstrap.owner_conninfo(settings))
     try:
         with migrate.reachable():
             yield engine

@@ -73,10 +73,12 @@ class Postgres:
         ciphers: Ciphers,
         *,
         pool_size: int = 6,
+        pooled: bool = False,
         gate: Callable[[TenantId], None] = lambda _tenant: None,
     ) -> None:
         """`conninfo` names the server and database; user and password are set per tenant.
 
+        `pooled`: a pooler in transaction mode is between, so no statement is prepared.
         `gate` raises for a tenant that is not worked for (`directory.TenantGate.check`).
         """
         self._gate = gate
@@ -84,6 +86,7 @@ class Postgres:
         self._conninfo = conninfo
         self._secret = secret
         self._pool_size = pool_size
+        self._connect: dict[str, Any] = {"prepare_threshold": None} if pooled else {}
         self._pools: OrderedDict[TenantId, ConnectionPool[Connection]] = OrderedDict()
         self._lock = threading.Lock()
         set_json_dumps(dumps)
@@ -135,6 +138,7 @@ class Postgres:
                     check=_check_if_idle,
                     open=True,
                     name=roles.tenant_role(tenant),
+                    kwargs=self._connect,
                 )
                 self._pools[tenant] = pool
             self._pools.move_to_end(tenant)

@@ -141,7 +141,9 @@ class TenantGate:
             return  # another thread is asking; what is known is two seconds old
         try:
             if self._connection is None:
-                self._connection = psycopg.connect(self._conninfo, connect_timeout=5, autocommit=True)
+                self._connection = psycopg.connect(
+                    self._conninfo, connect_timeout=5, autocommit=True, prepare_threshold=None
+                )
             rows = self._connection.execute(
                 "SELECT slug, CASE WHEN suspended OR phase <> 'ready' THEN 'suspended'"
                 " WHEN out_of_service IS NOT NULL THEN 'out of service' ELSE 'served' END FROM overread.tenants"
