@@ -65,6 +65,8 @@ def _state(settings: Settings) -> str:
 def _database(overread: bootstrap.Overread) -> str:
     with psycopg.connect(overread.login(roles.DOOR), connect_timeout=3) as connection:
         row = connection.execute("SHOW server_version").fetchone()
+    for slug, reason in overread.directory.out_of_service():
+        raise _NeedsCare(f"The hospital {slug} is out of service: {reason}.", remedy="Run `overread tenant migrate`.")
     tenants = overread.directory.tenants()
     where = "external" if overread.settings.database_url else str(bootstrap.embedded(overread.settings).data)
     return f"PostgreSQL {row[0] if row else '?'} ({where}), tenants: {', '.join(map(str, tenants)) or 'none'}"

@@ -28,6 +28,11 @@ class Directory:
         rows = self._ask(f"SELECT slug FROM overread.tenants WHERE {SERVED} ORDER BY slug", ())  # noqa: S608
         return tuple(TenantId(slug=row[0]) for row in rows)
 
+    def out_of_service(self) -> tuple[tuple[str, str], ...]:
+        """(slug, why) of those whose last migration failed."""
+        query = "SELECT slug, out_of_service FROM overread.tenants WHERE out_of_service IS NOT NULL ORDER BY slug"
+        return tuple((row[0], row[1]) for row in self._ask(query, ()))
+
     def tenant_of(self, *, called_ae: str, calling_ae: str, address: str, certificate_sha256: str | None) -> TenantId:
         """The tenant that a peer speaks for: called AE title and (address or certificate) must both be registered.
 
