@@ -15,6 +15,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore as ObstoreStore
 
 Pieces = Callable[[], Iterable[bytes | memoryview]]
-"""Makes the bytes of an object, piece by piece, from the start at each call."""
+"""Makes the bytes of an object, piece by piece, from the start at each call. A piece is good until the next one."""
 
 
 class Readable(Protocol):
@@ -53,6 +54,21 @@ class PieceStore(Protocol):
     def delete(self, tenant: TenantId, key: str) -> None:
         """What is not there is fine."""
         ...
+
+    def listing(self, tenant: TenantId) -> Iterator[Listed]:
+        """All of a tenant's, in no order. Raises `StoreUnavailable`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """An object that is there."""
+
+    key: str
+    #: In bytes, as stored (encrypted).
+    size: int
+    #: Another one whenever the object was written again.
+    tag: str
 
 
 MAX_KEY_LENGTH = 200
@@ -155,6 +171,19 @@ class LocalObjects:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
             _sync_folder(path.parent)
+
+    def listing(self, tenant: TenantId) -> Iterator[Listed]:
+        """All of a tenant's, in no order; what is put or deleted meanwhile may be among them or not."""
+        folder = self.root / tenant.slug
+        for shard in sorted(folder.iterdir()) if folder.is_dir() else ():
+            with os.scandir(shard) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    with contextlib.suppress(FileNotFoundError):
+                        found = entry.stat(follow_symlinks=False)
+                        tag = f"{found.st_mtime_ns}-{found.st_ino}"
+                        yield Listed(key=entry.name.replace("~", "/"), size=found.st_size, tag=tag)
 
     def delete_all(self, tenant: TenantId) -> None:
         """Everything of a tenant, for good. Raises `StoreUnavailable`; it can be done again."""
@@ -277,7 +306,7 @@ class S3Objects:
         import obstore
 
         with _translated(key):
-            obstore.put(self._store, _s3_path(tenant, key), iter(pieces()))
+            obstore.put(self._store, _s3_path(tenant, key), map(bytes, pieces()))
 
     @contextlib.contextmanager
     def reader(self, tenant: TenantId, key: str) -> Iterator[Readable]:
@@ -293,6 +322,16 @@ class S3Objects:
 
         with contextlib.suppress(ObjectMissing), _translated(key):
             obstore.delete(self._store, _s3_path(tenant, key))
+
+    def listing(self, tenant: TenantId) -> Iterator[Listed]:
+        """All of a tenant's. Raises `StoreUnavailable`."""
+        import obstore
+
+        with _translated(tenant.slug):
+            for batch in obstore.list(self._store, f"{tenant.slug}/", chunk_size=1000):
+                for found in batch:
+                    tag = found.get("e_tag") or str(found["last_modified"])
+                    yield Listed(key=found["path"].removeprefix(f"{tenant.slug}/"), size=found["size"], tag=tag)
 
     def delete_all(self, tenant: TenantId) -> None:
         """Everything of a tenant, for good. Raises `StoreUnavailable`; it can be done again."""
