@@ -95,6 +95,8 @@ class Supervisor:
 
     def _start(self, state: Path) -> None:
         settings = self.settings
+        if (state / "restoring.json").exists():
+            raise SetupError(f"{state} is half restored.", remedy="Run the same `overread restore` again first.")
         _check_port(settings.http_host, settings.http_port, "web", "OVERREAD_HTTP_PORT")
         _check_port(settings.dicom_host, settings.dicom_port, "DICOM", "OVERREAD_DICOM_PORT")
         self.say("Starting the database")

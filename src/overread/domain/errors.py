@@ -289,6 +289,12 @@ class IdentifiersDamaged(OverreadError):
     code = "IDENTIFIERS_DAMAGED"
 
 
+class BackupDamaged(OverreadError):
+    """A backup is not what was written: a file is missing, changed or cut off."""
+
+    code = "BACKUP_DAMAGED"
+
+
 class StorageFull(OverreadError):
     """No room on disk: nothing was acknowledged."""
 

@@ -44,6 +44,7 @@ STATUS: Final[Mapping[type[OverreadError], int]] = {
     errors.ObjectMissing: 500,
     errors.IdentifiersDamaged: 500,
     errors.SetupError: 500,
+    errors.BackupDamaged: 500,
     errors.KeyUnavailable: 503,
     errors.StoreUnavailable: 503,
     errors.TenantUnavailable: 503,

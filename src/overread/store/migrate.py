@@ -10,7 +10,7 @@ import functools
 import hashlib
 import importlib.resources
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,7 +67,31 @@ def migrate_tenants(
         return _ensure_tenants(engine, secret, force=True, only=tenants)
 
 
-def _ensure_shared(engine: sqlalchemy.Engine, secret: bytes) -> None:
+def prepare_for_load(engine: sqlalchemy.Engine, secret: bytes, revisions: Mapping[str, str]) -> None:
+    """Schemas and log-ins as they were at some revisions (schema to revision), for a backup to be put into.
+
+    Raises `SetupError` for a revision that this version does not know.
+    """
+    for schema, revision in revisions.items():
+        line = "shared" if schema == roles.SHARED_SCHEMA else "tenant"
+        try:
+            ScriptDirectory.from_config(_config(line)).get_revision(revision)
+        except CommandError as error:
+            raise SetupError(
+                f"The backup was made by another version of Overread (revision {revision} of {schema} is not known).",
+                remedy="Install that version, or a newer one.",
+            ) from error
+    with _alone(engine):
+        _ensure_shared(engine, secret, revisions[roles.SHARED_SCHEMA])
+        for schema, revision in revisions.items():
+            if schema != roles.SHARED_SCHEMA:
+                with engine.begin() as connection:
+                    connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+                    _ensure_login(connection, schema, secret, schema, tenant=True)
+                _upgrade(engine, schema, "tenant", revision)
+
+
+def _ensure_shared(engine: sqlalchemy.Engine, secret: bytes, revision: str = "head") -> None:
     with engine.begin() as connection:
         for schema in (roles.SHARED_SCHEMA, roles.JOBS_SCHEMA):
             connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
@@ -80,7 +104,7 @@ def _ensure_shared(engine: sqlalchemy.Engine, secret: bytes) -> None:
             raw = connection.connection.dbapi_connection
             assert raw is not None  # noqa: S101  an open connection has one
             raw.cursor().execute(procrastinate_schema.SchemaManager.get_schema().encode())
-    _upgrade(engine, roles.SHARED_SCHEMA, "shared")
+    _upgrade(engine, roles.SHARED_SCHEMA, "shared", revision)
 
 
 def _ensure_tenants(
