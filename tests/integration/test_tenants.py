@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +19,7 @@ import sqlalchemy
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from overread import admin, bootstrap
+from overread import admin, bootstrap, seed
 from overread.admin import tenant_export, tenants
 from overread.bootstrap import Overread
 from overread.cli import app as command_line
@@ -34,9 +37,11 @@ from overread.domain.errors import (
 from overread.domain.ids import uuid7
 from overread.domain.study import Sender, TenantId
 from overread.services.access import hash_password
+from overread.services.retry import RetryPolicy
 from overread.services.values import UserRow
 from overread.store import migrate, roles, tenant_rows
 from overread.store.directory import TenantGate
+from overread.store.worker_queue import WorkerQueue
 from tests.app_on_fakes import make_dicom
 from tests.integration.conftest import make_tenant
 
@@ -208,6 +213,62 @@ def test_a_suspended_hospital_is_refused_everywhere_at_once_and_goes_on_later(
     assert client.get("/api/image-analysis", headers=headers).status_code == 200
     assert ward.overread.directory.tenant_of(**peer) == ward.tenant
     ward.overread.receive.receive(ward.tenant, make_dicom(), SENDER, name="x.dcm")
+
+
+def test_a_job_that_ran_is_done_again_after_the_suspension(ward: Ward) -> None:
+    """Its result is refused, it is no dead letter, it waits, and it runs once the hospital is open again."""
+    with ward.overread.database.unit(ward.tenant) as unit:
+        unit.jobs.enqueue("ward", {"id": "precious"}, priority=200)
+    saved: list[str] = []
+    tries: list[str] = []
+    running, suspended = threading.Event(), threading.Event()
+
+    def job(tenant: TenantId, identifier: str) -> None:
+        tries.append(identifier)
+        running.set()
+        suspended.wait(60)
+        with ward.overread.database.unit(tenant) as unit:
+            unit.studies.find("1.2")
+            saved.append(identifier)
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        queue = WorkerQueue(ward.overread.login(roles.WORKER), {"ward": job}, concurrency=1, policy=RetryPolicy())
+
+        def sweep() -> None:
+            if saved:
+                loop.call_soon_threadsafe(stop.set)
+
+        await asyncio.wait_for(queue.run(sweep, sweep_every_s=0.1, stop=stop), 60)
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(lambda: asyncio.run(work()))
+        assert running.wait(30)
+        tenants.suspend(ward.settings, ward.slug, WHY)
+        time.sleep(TenantGate.FRESH_S + 0.1)
+        suspended.set()
+        time.sleep(4.0)  # two looks into the queue
+        assert (tries, saved) == (["precious"], [])
+        with psycopg.connect(ward.overread.login(roles.WORKER)) as connection:
+            rows = connection.execute("SELECT status FROM procrastinate_jobs WHERE task_name = 'ward'").fetchall()
+        assert rows == [("todo",)]
+        tenants.resume(ward.settings, ward.slug, WHY)
+        working.result()
+    assert (tries, saved) == (["precious", "precious"], ["precious"])
+
+
+def test_a_start_of_the_installation_gets_by_without_its_demo_hospital(
+    settings: Settings, owner_engine: sqlalchemy.Engine
+) -> None:
+    demo = bootstrap.DEMO_TENANT
+    migrate.create_tenant(owner_engine, settings.secret(), demo, "Demo hospital")
+    seed.ensure(owner_engine, settings)
+    tenants.suspend(settings, demo.slug, WHY)
+    seed.ensure(owner_engine, settings)
+    assert _one(settings, demo.slug).state.state == "suspended"
+    tenants.resume(settings, demo.slug, WHY)
+    seed.ensure(owner_engine, settings)
 
 
 def test_what_the_operator_did_is_on_record(ward: Ward, owner_engine: sqlalchemy.Engine) -> None:
