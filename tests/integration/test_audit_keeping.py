@@ -277,6 +277,8 @@ def test_nothing_is_lost_while_the_receiver_is_away(sealed: Trail) -> None:
 def installation(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
     """What the command reads."""
     monkeypatch.setenv("OVERREAD_STATE", str(settings.state))
+    monkeypatch.setenv("OVERREAD_DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("OVERREAD_DATABASE_DIRECT_URL", settings.database_direct_url)
     monkeypatch.chdir(tmp_path)
     return settings
 
