@@ -32,8 +32,9 @@ _BEHIND = 0.08
 _USUAL_GAP_MM, _MOST_GAP_MM = 3.0, 12.0
 #: How far below the lungs the pleural space is looked for, mm: the recess behind reaches that deep.
 _BELOW_MM = 70.0
-#: In this much of the lung's top, mm, where ribs run around it like rings, the wall is looked for near the lung only.
-_TOP_MM, _NEAR_MM = 35.0, 8.0
+#: In this much of the lung's top, mm, where ribs run around it like rings, the wall is looked for near the lung only,
+#: and so far inside the mirror image of the other lung: an airless apex is known by its fellow.
+_TOP_MM, _NEAR_MM, _MIRROR_MM = 35.0, 8.0, 2.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,10 +68,11 @@ def half_chests(grid: CoarseGrid, right: Mask, left: Mask) -> tuple[HalfChest, H
     rows = np.flatnonzero(both.any(axis=(0, 2)))
     row = float(rows[0] + rows[-1]) / 2
     halves = []
-    for lung, out in ((right, -1), (left, 1)):
+    for lung, other, out in ((right, left, -1), (left, right, 1)):
         shown = lung if lung.any() else both
         half_width = float(np.abs(np.flatnonzero(shown.any(axis=(0, 1))) - middle).max()) / 2
-        halves.append(_half(grid, lung, (row, middle + out * half_width), out, middle, (low, high)))
+        mirror = _mirrored(other, middle)
+        halves.append(_half(grid, lung, mirror, (row, middle + out * half_width), out, middle, (low, high)))
     return halves[0], halves[1]
 
 
@@ -88,8 +90,21 @@ def _middle(grid: CoarseGrid, right: Mask, left: Mask) -> float:
     return float((bone * np.arange(len(bone))).sum() / max(1, int(bone.sum())))
 
 
+def _mirrored(lung: Mask, middle: float) -> Mask:
+    """The lung on the other side of the column `middle`."""
+    columns = np.rint(2 * middle - np.arange(lung.shape[2])).astype(np.intp)
+    known = (columns >= 0) & (columns < lung.shape[2])
+    return np.asarray(lung[:, :, np.where(known, columns, 0)] & known)
+
+
 def _half(
-    grid: CoarseGrid, lung: Mask, centre: tuple[float, float], out: int, middle: float, span: tuple[int, int]
+    grid: CoarseGrid,
+    lung: Mask,
+    mirror: Mask,
+    centre: tuple[float, float],
+    out: int,
+    middle: float,
+    span: tuple[int, int],
 ) -> HalfChest:
     low, high = span
     row_mm, column_mm = grid.spacing_mm[1:]
@@ -116,8 +131,11 @@ def _half(
     levels = np.flatnonzero(lung.any(axis=(1, 2)))
     if levels.size:
         first = max(low, int(levels[-1] - _TOP_MM / grid.spacing_mm[0]))
-        away = ndimage.distance_transform_edt(~lung[first:high], sampling=grid.spacing_mm)
-        depth[first:high] = np.minimum(depth[first:high], (_NEAR_MM - away).astype(np.float32))
+        near = _NEAR_MM - ndimage.distance_transform_edt(~lung[first:high], sampling=grid.spacing_mm)
+        if mirror[first:high].any():
+            fellow = ndimage.distance_transform_edt(mirror[first:high], sampling=grid.spacing_mm) - _MIRROR_MM
+            near = np.maximum(near, fellow)
+        depth[first:high] = np.minimum(depth[first:high], near.astype(np.float32))
     return HalfChest(depth_mm=depth, centre=centre, out=out, surface_mm=surface.astype(np.float32), first=low)
 
 
