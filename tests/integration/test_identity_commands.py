@@ -26,6 +26,9 @@ class Shell:
 
     def __init__(self, settings: Settings) -> None:
         self._env = {"OVERREAD_STATE": str(settings.state_dir), "COLUMNS": "200"}
+        if settings.database_url:
+            self._env["OVERREAD_DATABASE_URL"] = settings.database_url
+            self._env["OVERREAD_DATABASE_DIRECT_URL"] = settings.database_direct_url
 
     def __call__(self, *words: object, typed: str = "") -> Result:
         answer = CliRunner().invoke(app, [str(w) for w in words], env=self._env, input=typed, catch_exceptions=True)
