@@ -57,6 +57,15 @@ def frame_image(
     Float pixels (FloatPixelData (7FE0,0008), DoubleFloatPixelData) are refused: they belong to parametric maps, which
     are computed from images and are none that a scanner made.
     """
+    stored, rules = stored_frame(file, a, frames, frame)
+    return to_grey(stored, rules, a, file.name, frame=frame, chosen=window)
+
+
+def stored_frame(file: ScannedFile, a: Attributes, frames: int, frame: int) -> tuple[NDArray[Any], PixelRules]:
+    """One of `frames` frames, from 0, as stored: (rows, columns[, samples]) without unused bits, and how it reads.
+
+    Compressed colour comes as RGB. Raises what `frame_image` raises, but for a constant image.
+    """
     if file.pixel_tag is None:
         raise NoPixelData(
             f"{file.name} has no PixelData (7FE0,0010).",
@@ -76,10 +85,8 @@ def frame_image(
     rules = read_rules(file, a, frames)
     if file.transfer_syntax_uid in _NATIVE or (file.transfer_syntax_uid in _COMPRESSED and not _encapsulated(file)):
         # The second: archives that decompressed an image and left the transfer syntax as it was.
-        stored = _native(file, a, rules, frame)
-    else:
-        stored, rules = _compressed(file, rules, frame)
-    return to_grey(stored, rules, a, file.name, frame=frame, chosen=window)
+        return _native(file, a, rules, frame), rules
+    return _compressed(file, rules, frame)
 
 
 def _check_size(file: ScannedFile, rules: PixelRules) -> None:

@@ -91,6 +91,18 @@ class UnsupportedFile(OverreadError):
     code = "UNSUPPORTED_FILE"
 
 
+class NotDeidentified(OverreadError):
+    """A copy without names cannot be made of this: a document, a private object, an identity that stays."""
+
+    code = "NOT_DEIDENTIFIED"
+
+
+class BurnedInText(NotDeidentified):
+    """Words may be in the picture, and nothing can say that they are gone."""
+
+    code = "BURNED_IN_TEXT"
+
+
 # --- who ---------------------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,8 @@ STATUS: Final[Mapping[type[OverreadError], int]] = {
     errors.InvalidDicom: 400,
     errors.UnsupportedModality: 400,
     errors.UnsafeArchive: 400,
+    errors.NotDeidentified: 422,
+    errors.BurnedInText: 422,
     errors.UnsupportedFile: 400,
     errors.InvalidPackage: 400,
     errors.Unauthenticated: 401,
