@@ -16,8 +16,9 @@ from overread.pipeline.analysers.chest_ct.cavity import HalfChest
 from overread.pipeline.analysers.chest_ct.grid import CoarseGrid, box_of, closed, opened, within
 from overread.pipeline.analysers.chest_ct.pleura_fluid import soft_average
 
-#: Averages of airless lung: denser than fat, at least so much under muscle, HU.
-_DENSER_HU, _UNDER_MUSCLE_HU = -62.0, 11.0
+#: Averages of airless lung: denser than fat, at least so much under muscle, HU. Where that joins it with the heart or
+#: the liver, what is further under muscle may still be lung by itself.
+_DENSER_HU, _UNDER_MUSCLE_HU = -62.0, (11.0, 23.0, 35.0)
 #: Half the least thickness, mm, and the least volume of a piece, mL.
 _BALL_MM, _LEAST_ML = 4.0, 4.0
 #: What counts as beside lung and as on the chest wall, mm; shares of the surface of a piece that must be.
@@ -69,33 +70,26 @@ def _airless(grid: CoarseGrid, half: HalfChest, lung: Mask, lungs: Mask, taken: 
     usual = float(np.median(spread[deep])) if deep.any() else _USUAL_SPREAD_HU
     most = _UNEVEN[0] * usual + _UNEVEN[1]
     noise = 2.5 * max(0.0, usual - _USUAL_SPREAD_HU)
-    seeds = (
-        inside
-        & (average > _DENSER_HU)
-        & (average < muscle - _UNDER_MUSCLE_HU)
-        & (hu > -130 - noise)
-        & (hu < 110 + noise)
-    )
-    seeds = opened(seeds, grid.spacing_mm, _BALL_MM)
-    labels, _ = ndimage.label(seeds)
+    seeds = inside & (average > _DENSER_HU) & (hu > -130 - noise) & (hu < 110 + noise)
     kept = np.zeros_like(seeds)
     limits = np.zeros(hu.shape, np.float32)
     aerated = lung[box] & (hu < -500)
-    for number, place in enumerate(ndimage.find_objects(labels), start=1):
-        grow = tuple(slice(max(0, s.start - 6), s.stop + 6) for s in place)
-        piece = labels[grow] == number
-        if grid.ml(piece) < _LEAST_ML:
-            continue
-        surface = piece & ~ndimage.binary_erosion(piece)
-        beside = within(aerated[grow], grid.spacing_mm, _BESIDE_MM)[surface]
-        bounded = beside | (depth[grow][surface] < _WALL_MM)
-        mean = float(np.median(average[grow][piece]))
-        if float(np.median(spread[grow][piece])) > most:
-            continue
-        if float(beside.mean()) >= _BESIDE_LUNG and float(bounded.mean()) >= _BOUNDED:
-            kept[grow] |= piece
-            reach = within(piece, grid.spacing_mm, _FOLLOW_MM)
-            limits[grow] = np.maximum(limits[grow], np.where(reach, (mean + muscle) / 2, 0))
+    for under in _UNDER_MUSCLE_HU:
+        here = opened(seeds & (average < muscle - under) & ~kept, grid.spacing_mm, _BALL_MM)
+        labels, _ = ndimage.label(here)
+        for number, place in enumerate(ndimage.find_objects(labels), start=1):
+            grow = tuple(slice(max(0, s.start - 6), s.stop + 6) for s in place)
+            piece = labels[grow] == number
+            if grid.ml(piece) < _LEAST_ML or float(np.median(spread[grow][piece])) > most:
+                continue
+            surface = piece & ~ndimage.binary_erosion(piece)
+            beside = within(aerated[grow], grid.spacing_mm, _BESIDE_MM)[surface]
+            bounded = beside | (depth[grow][surface] < _WALL_MM)
+            if float(beside.mean()) >= _BESIDE_LUNG and float(bounded.mean()) >= _BOUNDED:
+                kept[grow] |= piece
+                reach = within(piece, grid.spacing_mm, _FOLLOW_MM)
+                mean = float(np.median(average[grow][piece]))
+                limits[grow] = np.maximum(limits[grow], np.where(reach, (mean + muscle) / 2, 0))
     if not kept.any():
         return None
     grown = inside & (average > _DENSER_HU - 15) & (average < limits) & (limits != 0) & (hu > -160)
