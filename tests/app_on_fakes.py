@@ -29,6 +29,7 @@ from overread.domain.analysis import (
     QualityLevel,
     TriageDecision,
 )
+from overread.domain.errors import StoreUnavailable
 from overread.domain.evidence import Interval, ModelIdentity
 from overread.domain.ids import new_uid, uuid7
 from overread.domain.image import BoundingBox
@@ -40,6 +41,7 @@ from overread.http.wiring import HttpSettings, Services
 from overread.services.access import AccessService, KeyRing, Role, Sealer, hash_password
 from overread.services.assemble import AssembleService
 from overread.services.audit_search import AuditSearchService
+from overread.services.degradation import QueueHealth, Watch
 from overread.services.features import FeatureService
 from overread.services.identity_ports import SharedBuckets
 from overread.services.optout import OptOutService
@@ -57,6 +59,13 @@ MODEL = ModelIdentity(name="chest_xray", version="1.0.0", sha256="ab" * 32)
 #: Worlds have the same keys and begin at the same moment, and argon2 is slow on purpose.
 _TOKENS: dict[tuple[str, str, date], str] = {}
 SECRET_NAME = "Zzyzx^Planted"
+
+
+def queue_health(db: FakeDatabase) -> QueueHealth:
+    """A worker, and nothing to do."""
+    if db.down:
+        raise StoreUnavailable("down")
+    return QueueHealth(workers=1, silent_s=1.0, waiting=0, pressing=0, running=0, failed=0, oldest_s=0.0)
 
 
 def make_dicom(**attributes: Any) -> bytes:
@@ -266,6 +275,7 @@ def make_world(*, buckets: SharedBuckets | None = None, **settings: Any) -> Worl
             ),
         ),
         settings=HttpSettings(version="0.1.0", default_tenant="alpha", heartbeat_s=0.05, **settings),
+        watch=Watch(queue=lambda: queue_health(db), overload_jobs=100),
         buckets=buckets,
         clock=clock,
         started_at=datetime(2026, 1, 15, 2, 0, tzinfo=UTC),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import shutil
 import socket
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from overread import __version__
 from overread.config import Settings
 from overread.dicom.read import PydicomParser
 from overread.domain.errors import SetupError
+from overread.domain.ids import uuid7
 from overread.domain.study import TenantId
 from overread.observe.logs import configure_logging
 from overread.services.assemble import AssembleService
@@ -38,6 +40,8 @@ from overread.store.objects import PieceStore, open_objects
 
 if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no web server, a web server no model
     import sqlalchemy
+    from collections.abc import Callable
+
     from fastapi import FastAPI
 
     from overread.dicom.sr import HighdicomSrWriter
@@ -49,6 +53,7 @@ if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no
     from overread.services.analyse import AnalyseService
     from overread.services.audit_forward import Render
     from overread.services.audit_keeper import AuditKeeper
+    from overread.services.degradation import Watch
     from overread.services.reconcile import ReconcileService
     from overread.services.structured_report import StructuredReportService
     from overread.store.keys_admin import OwnerKeys
@@ -420,6 +425,7 @@ def build_app(overread: Overread) -> FastAPI:
         clock=now,
         started_at=now(),
         dead_letters=overread.directory.dead_letters,
+        watch=watch(overread, redis.answers if redis is not None else None),
         hospital=overread.hospital,
         hospital_known=lambda t: overread.gate.fresh(t) and overread.tenant_settings.known(t),
         buckets=redis,
@@ -431,6 +437,32 @@ def build_app(overread: Overread) -> FastAPI:
     app = create_app(services, routers=[*api.ROUTERS, *web.ROUTERS], error_page=web.error_page)
     app.mount("/static", web.STATIC)
     return app
+
+
+def watch(overread: Overread, redis: Callable[[], bool] | None = None) -> Watch:
+    """What works and what does not."""
+    from overread.services.degradation import DISK, OBJECTS, REDIS, Watch
+    from overread.store.health import QueueProbe
+
+    settings, stored = overread.settings, overread.stored
+    probes: dict[str, Callable[[], bool]] = {
+        OBJECTS: lambda: works(stored),
+        DISK: lambda: shutil.disk_usage(settings.state_dir).free >= settings.low_disk_gib * 1024**3,
+    }
+    if redis is not None:
+        probes[REDIS] = redis
+    return Watch(queue=QueueProbe(overread.login(roles.DOOR)), probes=probes, overload_jobs=settings.overload_jobs)
+
+
+def works(stored: PieceStore) -> bool:
+    """Whether an object can be written, read and deleted. Raises `StorageFull`, `StoreUnavailable`."""
+    tenant, key, content = TenantId(slug="doctor"), f"probe/{uuid7()}", b"overread probe"
+    stored.put_pieces(tenant, key, lambda: (content,))
+    try:
+        with stored.reader(tenant, key) as stream:
+            return stream.read(100) == content
+    finally:
+        stored.delete(tenant, key)
 
 
 def _spool(settings: Settings) -> Path:

@@ -63,6 +63,10 @@ class Settings(BaseSettings):
     dicom_tls_senders: Path | None = None
     #: Jobs that one worker process runs at a time. Half of a job is waiting: for commits and for the model's process.
     concurrency: int = 3
+    #: Waiting jobs beyond which the installation is overloaded: admins are told, routine studies take longer; 0: never.
+    overload_jobs: int = Field(default=500, ge=0)
+    #: GiB of free disk below which it is said that the disk is almost full.
+    low_disk_gib: float = Field(default=5.0, ge=0)
     #: Threads that a model may use; 0: half of the cores (see `runtime_onnx`).
     model_threads: int = 0
     #: MiB of memory that a model's process may take.

@@ -423,12 +423,17 @@ def test_upload_without_database_is_503(world: World) -> None:
 def test_health(world: World) -> None:
     client = world.client()
     assert client.get("/healthz").json() == {"status": "ok", "version": "0.1.0", "uptimeSeconds": 3600.0}
-    assert client.get("/readyz").json() == {"status": "ready", "checks": {"database": "ok"}}
-    world.services.checks["objects"] = lambda: False
+    assert client.get("/readyz").json() == {
+        "status": "ready",
+        "checks": {"database": "ok", "worker": "ok"},
+        "overloaded": False,
+        "waitingJobs": 0,
+    }
     world.db.down = True
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["code"]) == (503, "NOT_READY")
-    assert answer.json()["details"]["checks"] == {"database": "unavailable", "objects": "unavailable"}
+    assert answer.json()["details"]["checks"] == {"database": "unavailable"}
+    assert answer.headers["retry-after"] == "5"
     assert client.get("/healthz").status_code == 200
 
 

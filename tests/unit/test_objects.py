@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from overread.domain.errors import InvalidRequest, ObjectMissing, SetupError, StorageFull, StoreUnavailable
+from overread.domain.errors import (
+    InvalidRequest,
+    ObjectMissing,
+    ObjectStoreUnavailable,
+    SetupError,
+    StorageFull,
+    StoreUnavailable,
+)
 from overread.domain.study import TenantId
 from overread.store.objects import MAX_KEY_LENGTH, PATIENCE, LocalObjects, S3Objects, check_key, open_objects
 
@@ -189,8 +196,9 @@ def test_other_errors_are_not_called_full(local: LocalObjects, monkeypatch: pyte
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "write", broken)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(ObjectStoreUnavailable, match="Input/output") as caught:
         local.put(DEMO, KEY, b"new")
+    assert caught.value.transient
 
 
 def test_many_writers_of_one_key(local: LocalObjects) -> None:
@@ -215,8 +223,12 @@ def test_many_writers_of_one_key(local: LocalObjects) -> None:
 
 def test_a_lost_disk_is_an_error_and_not_a_new_folder(local: LocalObjects, tmp_path: Path) -> None:
     (tmp_path / "objects").rename(tmp_path / "unmounted")
-    with pytest.raises(OSError):
+    with pytest.raises(ObjectStoreUnavailable):
         local.put(DEMO, KEY, b"x")
+    with pytest.raises(ObjectStoreUnavailable):  # not OBJECT_MISSING: a share that is not mounted comes back
+        local.get(DEMO, KEY)
+    with pytest.raises(ObjectStoreUnavailable), local.reader(DEMO, KEY):
+        pass
     assert not (tmp_path / "objects").exists()
 
 

@@ -28,4 +28,5 @@ async def events(request: Request, who: Reader) -> Response:
         until=who.valid_until,
         alive=still_valid(request),
         heartbeat_s=services.settings.heartbeat_s,
+        notes=lambda: services.watch.condition().notes,
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from overread.domain.errors import OverreadError
-from overread.domain.study import TenantId
 from overread.http.errors import error_body
 from overread.http.wiring import services_of
+from overread.services.degradation import DATABASE
 
 router = APIRouter(tags=["health"])
+
+#: A load balancer asks every few seconds and must not be kept waiting by a bucket that is out of reach.
+_PATIENCE_S: Final = 3.0
 
 
 @router.get("/healthz", summary="Whether the process lives")
@@ -25,24 +27,18 @@ def healthz(request: Request) -> dict[str, str | float]:
 
 @router.get("/readyz", summary="Whether it can work")
 def readyz(request: Request) -> Response:
-    """503 NOT_READY names what does not answer."""
-    services = services_of(request)
-    checks = {"database": _database_answers(request)}
-    checks |= {name: check() for name, check in services.checks.items()}
-    words = {name: "ok" if works else "unavailable" for name, works in checks.items()}
-    if all(checks.values()):
-        return Response(orjson.dumps({"status": "ready", "checks": words}), media_type="application/json")
-    body = error_body(
-        "NOT_READY", "Not everything that is needed answers.", services.clock(), details={"checks": words}
-    )
-    return Response(orjson.dumps(body), status_code=503, media_type="application/json", headers={"Retry-After": "5"})
+    """503 NOT_READY without the database. Without another part: 200, `degraded`; what does not work is named.
 
-
-def _database_answers(request: Request) -> bool:
+    Why not 503 for all of them: a load balancer would take every web server away, and with them the worklist, which
+    needs the database alone (docs/decisions/0017).
+    """
     services = services_of(request)
-    try:
-        with services.db.unit(TenantId(slug=services.settings.default_tenant)) as uow:
-            uow.studies.get(UUID(int=0))
-    except OverreadError:
-        return False
-    return True
+    found = services.watch.condition(wait_s=_PATIENCE_S)
+    words = {name: "ok" if works else "unavailable" for name, works in found.parts.items()}
+    if found.parts.get(DATABASE, False):
+        body: dict[str, Any] = {"status": "degraded" if found.degraded else "ready", "checks": words}
+        if found.queue is not None:
+            body |= {"overloaded": found.overloaded, "waitingJobs": found.queue.waiting}
+        return Response(orjson.dumps(body), media_type="application/json")
+    refusal = error_body("NOT_READY", "The database does not answer.", services.clock(), details={"checks": words})
+    return Response(orjson.dumps(refusal), status_code=503, media_type="application/json", headers={"Retry-After": "5"})

@@ -58,7 +58,7 @@ def check(folder: Path, name: str | None = None, progress: Progress = _nothing) 
         for _ in blobs.pieces(blob):
             pass
     for index in manifest.objects:
-        for number, (_key, blob) in enumerate(_entries(blobs, index)):
+        for number, (_key, blob) in enumerate(entries(blobs, index)):
             progress(f"objects of {index.tenant}", number, index.count)
             for _ in blobs.pieces(blob):
                 pass
@@ -116,7 +116,8 @@ def _files(manifest: Manifest) -> list[Blob]:
     ]
 
 
-def _entries(blobs: Blobs, index: ObjectIndex) -> Iterator[tuple[str, Blob]]:
+def entries(blobs: Blobs, index: ObjectIndex) -> Iterator[tuple[str, Blob]]:
+    """(key, content) of a tenant's objects."""
     for line in lines(blobs.packed_pieces(index.blob)):
         entry = orjson.loads(line)
         yield entry["k"], Blob(sha256=entry["s"], size=entry["n"])
@@ -247,7 +248,7 @@ def _fill_database(
 def _fill_objects(stored: PieceStore, blobs: Blobs, index: ObjectIndex, progress: Progress) -> None:
     tenant = TenantId(slug=index.tenant)
     there = {item.key: item.size for item in stored.listing(tenant)}
-    for number, (key, blob) in enumerate(_entries(blobs, index)):
+    for number, (key, blob) in enumerate(entries(blobs, index)):
         if number % 50 == 0:
             progress(f"objects of {tenant}", number, index.count)
         if there.get(key) != blob.size:

@@ -86,7 +86,7 @@ def backup(settings: Settings, folder: Path, keys: KeyPlace, progress: Progress 
 def _storing(folder: Path) -> Iterator[None]:
     import fcntl
 
-    with (folder / "lock").open("a") as handle:
+    with os.fdopen(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -236,6 +236,12 @@ class ModelTimeout(InferenceError):
     transient = True
 
 
+class ModelStartTimeout(ModelTimeout):
+    """A model's process did not start, or did not load its weights, in time."""
+
+    code = "MODEL_TIMEOUT"
+
+
 class NoSegmentation(OverreadError):
     """No DICOM SEG can be written that would lie where the images lie; the outlines and findings are there."""
 
@@ -253,6 +259,12 @@ class StoreUnavailable(OverreadError):
 
     code = "DATABASE_UNAVAILABLE"
     transient = True
+
+
+class ObjectStoreUnavailable(StoreUnavailable):
+    """Objects cannot be read or written just now; the database can."""
+
+    code = "OBJECT_STORE_UNAVAILABLE"
 
 
 class TenantUnavailable(OverreadError):

@@ -65,13 +65,15 @@ def event_stream(
     until: datetime,
     heartbeat_s: float,
     alive: Callable[[], Awaitable[bool]] | None = None,
+    notes: Callable[[], tuple[str, ...]] = tuple,
 ) -> Response:
     """A response that tells the tenant's events until `until`, with a `beat` every `heartbeat_s` seconds of silence.
 
-    Before each of them `alive` is asked whether the session still holds; the stream ends with it.
+    Before each of them `alive` is asked whether the session still holds; the stream ends with it. `hello` and `beat`
+    carry `notes`: what does not work just now, in sentences for the reader.
     """
     return StreamingResponse(
-        _frames(source, tenant, streams, clock, until, heartbeat_s, alive),
+        _frames(source, tenant, streams, clock, until, heartbeat_s, alive, notes),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -85,19 +87,25 @@ async def _frames(
     until: datetime,
     heartbeat_s: float,
     alive: Callable[[], Awaitable[bool]] | None,
+    notes: Callable[[], tuple[str, ...]],
 ) -> AsyncIterator[bytes]:
     yield f"retry: {RETRY_MS}\n\n".encode()
     try:
         with streams.stop_signal() as stop:
             async with source.subscribe(tenant) as events:
-                yield frame("hello", {})
+                yield frame("hello", _notes(notes))
                 async for event in _until_stopped(events, stop, heartbeat_s):
                     if clock() >= until or not (alive is None or await alive()):
                         return
-                    yield frame(event.kind, dict(event.ids)) if event else frame("beat", {})
+                    yield frame(event.kind, dict(event.ids)) if event else frame("beat", _notes(notes))
     except StoreUnavailable:
         # The response has begun, so there is no status left to send: end it, and the browser tries again.
         yield frame("unavailable", {})
+
+
+def _notes(notes: Callable[[], tuple[str, ...]]) -> dict[str, Any]:
+    found = notes()
+    return {"notes": found} if found else {}
 
 
 async def _until_stopped(

@@ -16,6 +16,7 @@ from overread.domain.study import Sender, TenantId
 from overread.services.access import AccessService
 from overread.services.audit_search import AuditSearchService
 from overread.services.audit_tally import Tally
+from overread.services.degradation import Watch
 from overread.services.features import FeatureService
 from overread.services.identity_ports import SharedBuckets
 from overread.services.optout import OptOutService
@@ -130,8 +131,8 @@ class Services:
     buckets: SharedBuckets | None = None
     #: What is looked at again and again, counted for the audit trail; None: the app makes one.
     tally: Tally | None = None
-    #: Checked by /readyz besides the database: name -> whether it works. Must not raise.
-    checks: dict[str, Callable[[], bool]] = field(default_factory=dict)
+    #: What works and what does not: for /readyz, the system page, and the note on the worklist.
+    watch: Watch = field(default_factory=Watch)
 
 
 def services_of(request: Request) -> Services:

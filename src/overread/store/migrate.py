@@ -347,6 +347,11 @@ def _head(line: str) -> str:
     return ScriptDirectory.from_config(_config(line)).get_heads()[0]
 
 
+def newest(line: str) -> str:
+    """The revision that a schema of this line ("shared", "tenant") should have."""
+    return _head(line)
+
+
 def _upgrade(engine: sqlalchemy.Engine, schema: str, line: str, revision: str = "head") -> None:
     config = _config(line)
     logging.getLogger("alembic").setLevel(logging.WARNING)

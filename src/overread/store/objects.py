@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from overread.domain.errors import InvalidRequest, ObjectMissing, SetupError, StorageFull, StoreUnavailable
+from overread.domain.errors import InvalidRequest, ObjectMissing, ObjectStoreUnavailable, SetupError, StorageFull
 from overread.domain.study import TenantId
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ class PieceStore(Protocol):
     """Objects in pieces: none need be whole in memory. `LocalObjects` and `S3Objects`."""
 
     def put_pieces(self, tenant: TenantId, key: str, pieces: Pieces) -> None:
-        """Durable when it returns. Raises `StorageFull`, `StoreUnavailable`, `InvalidRequest`."""
+        """Durable when it returns. Raises `StorageFull`, `ObjectStoreUnavailable`, `InvalidRequest`."""
         ...
 
     def reader(self, tenant: TenantId, key: str) -> contextlib.AbstractContextManager[Readable]:
-        """Raises `ObjectMissing`, `StoreUnavailable`, `InvalidRequest`."""
+        """Raises `ObjectMissing`, `ObjectStoreUnavailable`, `InvalidRequest`."""
         ...
 
     def exists(self, tenant: TenantId, key: str) -> bool: ...
@@ -56,7 +56,7 @@ class PieceStore(Protocol):
         ...
 
     def listing(self, tenant: TenantId) -> Iterator[Listed]:
-        """All of a tenant's, in no order. Raises `StoreUnavailable`."""
+        """All of a tenant's, in no order. Raises `ObjectStoreUnavailable`."""
         ...
 
 
@@ -143,22 +143,22 @@ class LocalObjects:
                 raise StorageFull(
                     "No room for the object: nothing was kept.", remedy=f"Free space on the disk of {self.root}."
                 ) from error
-            raise
+            raise _away(error) from error
 
     def get(self, tenant: TenantId, key: str) -> bytes:
         """Raises `ObjectMissing`, `InvalidRequest`."""
         try:
             return self.path(tenant, key).read_bytes()
-        except FileNotFoundError as error:
-            raise ObjectMissing(f"The object {key} is not in the object store.") from error
+        except OSError as error:
+            raise self._unreadable(key, error) from error
 
     @contextlib.contextmanager
     def reader(self, tenant: TenantId, key: str) -> Iterator[Readable]:
         """Raises `ObjectMissing`, `InvalidRequest`."""
         try:
             stream = self.path(tenant, key).open("rb")
-        except FileNotFoundError as error:
-            raise ObjectMissing(f"The object {key} is not in the object store.") from error
+        except OSError as error:
+            raise self._unreadable(key, error) from error
         with stream:
             yield stream
 
@@ -186,14 +186,20 @@ class LocalObjects:
                         yield Listed(key=entry.name.replace("~", "/"), size=found.st_size, tag=tag)
 
     def delete_all(self, tenant: TenantId) -> None:
-        """Everything of a tenant, for good. Raises `StoreUnavailable`; it can be done again."""
+        """Everything of a tenant, for good. Raises `ObjectStoreUnavailable`; it can be done again."""
         folder = self.root / tenant.slug
         try:
             if folder.exists():
                 shutil.rmtree(folder)
                 _sync_folder(self.root)
         except OSError as error:
-            raise StoreUnavailable(f"Objects could not be deleted: {error.strerror or error}.") from error
+            raise ObjectStoreUnavailable(f"Objects could not be deleted: {error.strerror or error}.") from error
+
+    def _unreadable(self, key: str, error: OSError) -> ObjectMissing | ObjectStoreUnavailable:
+        """A folder that is gone (a share that is not mounted) is not an object that is missing."""
+        if isinstance(error, FileNotFoundError) and self.root.is_dir():
+            return ObjectMissing(f"The object {key} is not in the object store.")
+        return _away(error)
 
     def _folders(self, tenant: TenantId) -> None:
         """Make a tenant's folders, durably, once in this process."""
@@ -207,6 +213,12 @@ class LocalObjects:
             _sync_folder(folder)
             _sync_folder(self.root)
             self._made.add(tenant)
+
+
+def _away(error: OSError) -> ObjectStoreUnavailable:
+    return ObjectStoreUnavailable(
+        f"The object store cannot be used just now: {error.strerror or error}.", remedy="Try again shortly."
+    )
 
 
 def _create(target: Path, pieces: Pieces) -> None:
@@ -288,14 +300,14 @@ class S3Objects:
             raise SetupError(f"OVERREAD_OBJECTS_URL is not a usable address: {_first_line(error)}.") from error
 
     def put(self, tenant: TenantId, key: str, data: bytes | memoryview) -> None:
-        """Raises `StoreUnavailable`, `InvalidRequest`."""
+        """Raises `ObjectStoreUnavailable`, `InvalidRequest`."""
         import obstore
 
         with _translated(key):
             obstore.put(self._store, _s3_path(tenant, key), data)
 
     def get(self, tenant: TenantId, key: str) -> bytes:
-        """Raises `ObjectMissing`, `StoreUnavailable`, `InvalidRequest`."""
+        """Raises `ObjectMissing`, `ObjectStoreUnavailable`, `InvalidRequest`."""
         import obstore
 
         with _translated(key):
@@ -310,21 +322,21 @@ class S3Objects:
 
     @contextlib.contextmanager
     def reader(self, tenant: TenantId, key: str) -> Iterator[Readable]:
-        """Raises `ObjectMissing`, `StoreUnavailable`, `InvalidRequest`."""
+        """Raises `ObjectMissing`, `ObjectStoreUnavailable`, `InvalidRequest`."""
         import obstore
 
         with _translated(key):
             yield _Buffered(iter(obstore.get(self._store, _s3_path(tenant, key)).stream(min_chunk_size=1 << 20)))
 
     def delete(self, tenant: TenantId, key: str) -> None:
-        """What is not there is fine. Raises `StoreUnavailable`, `InvalidRequest`."""
+        """What is not there is fine. Raises `ObjectStoreUnavailable`, `InvalidRequest`."""
         import obstore
 
         with contextlib.suppress(ObjectMissing), _translated(key):
             obstore.delete(self._store, _s3_path(tenant, key))
 
     def listing(self, tenant: TenantId) -> Iterator[Listed]:
-        """All of a tenant's. Raises `StoreUnavailable`."""
+        """All of a tenant's. Raises `ObjectStoreUnavailable`."""
         import obstore
 
         with _translated(tenant.slug):
@@ -334,7 +346,7 @@ class S3Objects:
                     yield Listed(key=found["path"].removeprefix(f"{tenant.slug}/"), size=found["size"], tag=tag)
 
     def delete_all(self, tenant: TenantId) -> None:
-        """Everything of a tenant, for good. Raises `StoreUnavailable`; it can be done again."""
+        """Everything of a tenant, for good. Raises `ObjectStoreUnavailable`; it can be done again."""
         import obstore
 
         with _translated(tenant.slug):
@@ -342,7 +354,7 @@ class S3Objects:
                 obstore.delete(self._store, [found["path"] for found in batch])
 
     def exists(self, tenant: TenantId, key: str) -> bool:
-        """Raises `StoreUnavailable`, `InvalidRequest`."""
+        """Raises `ObjectStoreUnavailable`, `InvalidRequest`."""
         import obstore
 
         try:
@@ -386,7 +398,7 @@ class _translated(contextlib.AbstractContextManager[None]):  # noqa: N801 - read
         if isinstance(error, FileNotFoundError):  # obstore raises the built-in one
             raise ObjectMissing(f"The object {self._key} is not in the object store.") from error
         if isinstance(error, (BaseError, OSError)):
-            raise StoreUnavailable(f"The object store cannot be reached: {_first_line(error)}.") from error
+            raise ObjectStoreUnavailable(f"The object store cannot be reached: {_first_line(error)}.") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from overread.web.templates import page
 router = APIRouter(include_in_schema=False)
 
 _LETTERS = 50
+_PATIENCE_S = 3.0
 
 
 @router.get("/system")
@@ -29,7 +30,8 @@ def system(request: Request, who: SystemReader) -> Response:
         "system.html",
         who,
         counts=counts,
-        checks={name: check() for name, check in services.checks.items()},
+        condition=services.watch.condition(wait_s=_PATIENCE_S),
+        overload_jobs=services.watch.overload_jobs,
         uptime_s=(services.clock() - services.started_at).total_seconds(),
         settings=services.settings,
         dead_letters=services.dead_letters(_LETTERS),

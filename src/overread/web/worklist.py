@@ -182,6 +182,7 @@ def _worklist(request: Request, who: Identity, filters: Filters) -> Response:
         return RedirectResponse("/system", status_code=303)
     values = _rows(request, who, filters)
     values |= {"list": _template(filters)}
+    values |= {"notes": services_of(request).watch.condition().notes}
     values |= {"levels": list(reversed(Level)), "modalities": list(Modality), "statuses": list(AnalysisStatus)}
     return page(request, "worklist.html", who, **values)
 

@@ -47,18 +47,31 @@ export function listen(onChange) {
     light.dataset.state = state;
     light.textContent = text;
   };
+  // What does not work just now, in sentences of the server's.
+  const place = document.getElementById("condition");
+  const note = (notes = []) => {
+    if (!place) return;
+    if ([...place.children].map((p) => p.textContent).join("\n") === notes.join("\n")) return;
+    place.replaceChildren(...notes.map((text) => Object.assign(document.createElement("p"), { textContent: text })));
+    place.hidden = notes.length === 0;
+  };
   let source;
   let heard;
   const connect = () => {
     if (source) source.close();
     heard = Date.now();
     source = new EventSource("/api/events");
-    source.addEventListener("beat", () => (heard = Date.now()));
+    source.addEventListener("beat", (event) => {
+      heard = Date.now();
+      note(JSON.parse(event.data).notes);
+    });
     for (const kind of ["hello", "resync", "analysis", "study"]) {
       source.addEventListener(kind, (event) => {
         heard = Date.now();
         show("live", "live");
-        onChange(kind, JSON.parse(event.data));
+        const data = JSON.parse(event.data);
+        if (kind === "hello") note(data.notes);
+        onChange(kind, data);
       });
     }
     source.addEventListener("unavailable", () => show("lost", "the database does not answer; trying again…"));
