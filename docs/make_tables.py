@@ -62,11 +62,11 @@ SETTINGS = {
     "upload_limit_mib": "MiB of one upload, and of what an archive in it may unpack to.",
     "token_seconds": "Seconds of validity of a log-in.",
     "idle_minutes": "Minutes after which a page's session ends that nobody uses.",
-    "public_url": "Where browsers reach the pages, as `https://overread.hospital.example`; empty: what the request says. An "
-    "identity provider sends people back there.",
+    "public_url": "Where browsers reach the pages, as `https://overread.hospital.example`; empty: what the request says. "
+    "An identity provider sends people back there.",
     "api_processes": "Web server processes that share the port (`overread serve --api-processes` overrides it).",
-    "redis_url": "Redis (`redis://` or `rediss://`) that counts requests for all web server processes together. Empty: each "
-    "counts for itself.",
+    "redis_url": "Redis (`redis://` or `rediss://`) that counts requests for all web server processes together. "
+    "Empty: each counts for itself.",
     "uid_root": "Root of the UIDs of what we write as DICOM.",
     "quiet_factor": "Multiplies the quiet periods after which a study counts as complete (CT 30 s, MR 120 s).",
     "log_level": "`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`.",

@@ -14,6 +14,19 @@ from overread.web.templates import STATIC, error_page
 from overread.web.users import router as _users
 from overread.web.worklist import router as _worklist
 
-ROUTERS = (_login, _account, _users, _worklist, _study, _rejected, _features, _patients, _privacy, _audit, _system, _docs)
+ROUTERS = (
+    _login,
+    _account,
+    _users,
+    _worklist,
+    _study,
+    _rejected,
+    _features,
+    _patients,
+    _privacy,
+    _audit,
+    _system,
+    _docs,
+)
 
 __all__ = ["ROUTERS", "STATIC", "error_page"]
