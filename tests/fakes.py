@@ -8,7 +8,7 @@ import asyncio
 import copy
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ from overread.render.outlines import SliceOutline
 from overread.services import acting
 from overread.services.feature_ports import COUNTED_AT_MOST
 from overread.services.identity_values import ApiKeyRow, ProviderRow
-from overread.services.ports import Database, EventSource, ObjectStore
+from overread.services.ports import Database, EventSource, KeptObject, KeptObjects
 from overread.services.values import (
     AnalysisFilter,
     AnalysisRow,
@@ -48,6 +48,7 @@ from overread.services.values import (
     WorklistRow,
 )
 from overread.store.cipher import words_of
+from tests.fake_custody import CustodyState, FakeCustody
 from tests.fake_identity import FakeApiKeys, FakeProvider, FakeSessions, FakeUsers
 
 
@@ -103,6 +104,8 @@ class TenantState:
     opt_outs: dict[UUID, OptOut] = field(default_factory=dict)
     opt_out_keys: dict[UUID, tuple[bytes, bytes]] = field(default_factory=dict)
     settings: dict[str, StoredSetting] = field(default_factory=dict)
+    #: What decides about received instances (`tests.fake_custody`).
+    custody: CustodyState = field(default_factory=CustodyState)
     #: SOPInstanceUIDs that no revision covers yet.
     waiting: dict[str, datetime] = field(default_factory=dict)
 
@@ -144,11 +147,14 @@ class FakeEvents:
 class FakeObjects:
     """Bytes in a dict."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime] | None = None) -> None:
         self._bytes: dict[tuple[str, str], bytes] = {}
+        self._times: dict[tuple[str, str], datetime] = {}
+        self._clock = clock or FakeClock()
 
     def put(self, tenant: TenantId, key: str, data: bytes | memoryview) -> None:
         self._bytes[(tenant.slug, key)] = bytes(data)
+        self._times[(tenant.slug, key)] = self._clock()
 
     def get(self, tenant: TenantId, key: str) -> bytes:
         try:
@@ -158,6 +164,18 @@ class FakeObjects:
 
     def exists(self, tenant: TenantId, key: str) -> bool:
         return (tenant.slug, key) in self._bytes
+
+    def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
+        for (slug, key), data in list(self._bytes.items()):
+            if slug == tenant.slug and key.startswith(prefix):
+                yield KeptObject(key=key, size=len(data), modified=self._times[slug, key])
+
+    def delete(self, tenant: TenantId, key: str) -> None:
+        self._bytes.pop((tenant.slug, key), None)
+
+    def move(self, tenant: TenantId, source: str, target: str) -> None:
+        self.put(tenant, target, self.get(tenant, source))
+        self.delete(tenant, source)
 
 
 class FakeStudies:
@@ -173,6 +191,11 @@ class FakeStudies:
         known = state.instances.get(record.sop_instance_uid)
         if known is not None:
             outcome = ReceiveOutcome.DUPLICATE
+            if known.record.file_sha256 == record.file_sha256:
+                if state.custody.returned(known.id, object_key, now):
+                    keep()
+            else:
+                state.custody.contest(known.id)
             if known.record.pixel_sha256 != record.pixel_sha256:
                 outcome = ReceiveOutcome.QUARANTINED
                 self.record_rejection(
@@ -227,6 +250,7 @@ class FakeStudies:
         state.instances[record.sop_instance_uid] = StoredInstance(
             id=uuid7(), study_id=study.id, record=record, object_key=object_key
         )
+        state.custody.add(state.instances[record.sop_instance_uid], now)
         if is_image:
             state.waiting[record.sop_instance_uid] = now
         return Filed(
@@ -242,7 +266,7 @@ class FakeStudies:
         )
 
     def instances(self, study_id: UUID) -> tuple[StoredInstance, ...]:
-        mine = [i for i in self._state.instances.values() if i.study_id == study_id]
+        mine = [self._state.custody.seen(i) for i in self._state.instances.values() if i.study_id == study_id]
         return tuple(
             sorted(
                 mine,
@@ -768,6 +792,7 @@ class FakeUnit:
         self.worklist = FakeWorklist(self, state)
         self.features = FakeFeatures(state)
         self.settings = FakeSettings(state)
+        self.custody = FakeCustody(state)
         self.jobs = FakeJobs(state)
         self.audit = FakeAudit(self, state)
         self.audit_log = FakeAuditLog(state)
@@ -809,5 +834,5 @@ class FakeDatabase:
 
 # A type checker proves here that the fakes have the shape of what they stand for.
 _database: Database = FakeDatabase()
-_objects: ObjectStore = FakeObjects()
+_objects: KeptObjects = FakeObjects()
 _events: EventSource = FakeEvents()

@@ -25,7 +25,7 @@ from overread.domain.study import TenantId
 from overread.observe.logs import configure_logging
 from overread.services.assemble import AssembleService
 from overread.services.audit_tally import Tally
-from overread.services.ports import Database, DicomParser, KeyManagement, ObjectStore
+from overread.services.ports import Database, DicomParser, KeptObjects, KeyManagement
 from overread.services.receive import ReceiveService
 from overread.services.requests import RequestService
 from overread.services.tenant_settings import TenantSettings, TenantSettingsService
@@ -39,9 +39,9 @@ from overread.store.keys import DatabaseKeyRing, tenant_login
 from overread.store.objects import PieceStore, open_objects
 
 if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no web server, a web server no model
-    import sqlalchemy
     from collections.abc import Callable
 
+    import sqlalchemy
     from fastapi import FastAPI
 
     from overread.dicom.sr import HighdicomSrWriter
@@ -53,8 +53,12 @@ if TYPE_CHECKING:  # each process imports only what it runs: a receiver needs no
     from overread.services.analyse import AnalyseService
     from overread.services.audit_forward import Render
     from overread.services.audit_keeper import AuditKeeper
+    from overread.services.custody import CustodyService
+    from overread.services.custody_ports import CommitmentPeer
     from overread.services.degradation import Watch
     from overread.services.reconcile import ReconcileService
+    from overread.services.retention import RetentionService
+    from overread.services.retention_keeper import RetentionKeeper
     from overread.services.structured_report import StructuredReportService
     from overread.store.keys_admin import OwnerKeys
     from overread.store.keys_reencrypt import Reencryption
@@ -139,7 +143,7 @@ class Overread:
 
     settings: Settings
     database: Postgres
-    objects: ObjectStore
+    objects: KeptObjects
     #: Where `objects` puts what it encrypted.
     stored: PieceStore
     parser: DicomParser
@@ -181,9 +185,7 @@ def build(settings: Settings) -> Overread:
     configure_logging(settings.log_level)
     cipher = ciphers(settings)
     gate = TenantGate(roles.login(database_url(settings), settings.secret(), roles.DOOR))
-    database = Postgres(
-        database_url(settings), settings.secret(), cipher, gate=gate.check, pooled=settings.pooled
-    )
+    database = Postgres(database_url(settings), settings.secret(), cipher, gate=gate.check, pooled=settings.pooled)
     stored = open_objects(settings.objects_url, settings.state_dir / "objects")
     objects = EncryptedObjects(stored, cipher)
     parser = PydicomParser()
@@ -289,6 +291,44 @@ def build_worker(overread: Overread) -> WorkerParts:
             uid_root=overread.settings.uid_root,
         ),
         reconcile=ReconcileService(database=database, clock=now),
+    )
+
+
+def custody(overread: Overread, peer: CommitmentPeer | None = None) -> CustodyService:
+    """Storage commitment; `peer` asks (`commitment_peer`), without it answers are taken only."""
+    from overread.services.custody import CustodyService
+
+    return CustodyService(database=overread.database, clock=now, peer=peer, uid_root=overread.settings.uid_root)
+
+
+def commitment_peer(settings: Settings) -> CommitmentPeer:
+    """What asks PACS; over TLS with the receiver's own certificate, which the PACS knows us by."""
+    from overread.dicom.commitment import CommitmentScu
+    from overread.dicom.send import sender_tls
+
+    pair, trusted = settings.dicom_tls, settings.dicom_tls_senders
+    if pair is None or trusted is None:
+        return CommitmentScu()
+    return CommitmentScu(lambda: sender_tls(trusted, *pair))
+
+
+def retention(overread: Overread) -> RetentionService:
+    """What may go, and what takes it away."""
+    from overread.services.retention import RetentionService
+
+    return RetentionService(
+        database=overread.database, objects=overread.objects, clock=now, choices=overread.tenant_settings.current
+    )
+
+
+def retention_keeper(overread: Overread) -> RetentionKeeper:
+    """Both, once an hour, in the worker."""
+    from overread.services.retention_keeper import RetentionKeeper
+
+    return RetentionKeeper(
+        custody=custody(overread, commitment_peer(overread.settings)),
+        retention=retention(overread),
+        tenants=overread.directory.tenants,
     )
 
 

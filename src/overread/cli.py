@@ -14,11 +14,13 @@ from overread import __version__, cli_user
 from overread.cli_analyze import EPILOG as ANALYZE_EPILOG
 from overread.cli_analyze import analyze
 from overread.cli_audit import audit
+from overread.cli_backup import BACKUP_EPILOG, RESTORE_EPILOG, backup, restore
 from overread.cli_deidentify import EPILOG as DEIDENTIFY_EPILOG
 from overread.cli_deidentify import deidentify
-from overread.cli_backup import BACKUP_EPILOG, RESTORE_EPILOG, backup, restore
 from overread.cli_keys import keys
 from overread.cli_optout import optout, patient
+from overread.cli_pacs import pacs
+from overread.cli_retention import retention
 from overread.cli_tenant import tenant
 from overread.cli_validate import EPILOG as VALIDATE_EPILOG
 from overread.cli_validate import validate
@@ -176,6 +178,8 @@ app.add_typer(cli_user.provider, name="oidc")
 app.add_typer(audit, name="audit")
 app.add_typer(optout, name="optout")
 app.add_typer(patient, name="patient")
+app.add_typer(pacs, name="pacs")
+app.add_typer(retention, name="retention")
 
 
 @sender.command(

@@ -77,6 +77,7 @@ def parts(settings: Settings) -> ReceiverParts:
     return ReceiverParts(
         sink=overread.receive,
         senders=overread.directory,
+        custody=bootstrap.custody(overread),
         options=ReceiveOptions(
             maximum_pdu=settings.dicom_maximum_pdu,
             tls=tls_context(*tls, settings.dicom_tls_senders) if tls else None,
@@ -187,7 +188,7 @@ def serve(listening: socket.socket, factory: str, settings: Settings, parent: in
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()  # what was loaded until now stays: later collections need not look at it
-    scp = StorageScp(mine.sink, mine.senders, mine.options)
+    scp = StorageScp(mine.sink, mine.senders, mine.options, mine.custody)
     scp.start(listening)
     log.info("receiver_ready", pid=os.getpid())
     while not stop.wait(0.5) and os.getppid() == parent:

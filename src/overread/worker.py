@@ -70,7 +70,7 @@ async def _run(overread: bootstrap.Overread, parts: bootstrap.WorkerParts, ready
     )
     keeper = bootstrap.audit_keeper(overread)
     ready()
-    with keeper.running():
+    with keeper.running(), bootstrap.retention_keeper(overread).running():
         await queue.run(_sweep(overread, parts, conninfo), sweep_every_s=_SWEEP_S, stop=stop)
 
 

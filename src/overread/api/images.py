@@ -22,6 +22,7 @@ from overread.http.replies import PRIVATE, etag_of, is_known, not_modified
 from overread.http.wiring import Services, services_of
 from overread.render import LabelledBox, render_png
 from overread.services.access import Identity
+from overread.services.custody import read_instance
 from overread.services.ports import UnitOfWork
 from overread.services.values import AnalysisRow, DisplayWindow
 
@@ -137,7 +138,7 @@ def _make(
 ) -> bytes:
     if not stored.record.rows:
         raise NoPixelData("This instance has no image in it.")
-    data = services.objects.get(who.tenant, stored.object_key)
+    data = read_instance(services.objects, who.tenant, stored)
     instance = services.parser.image(data, name=stored.record.sop_instance_uid, frame=frame, window=window)
     return render_png(instance.image, boxes=_labelled(found), scale=scale)
 

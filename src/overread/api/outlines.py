@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from overread.domain.analysis import AnalysisStatus
 from overread.domain.audit import AuditAction
-from overread.domain.errors import InvalidRequest, NoSegmentation, NotFound
+from overread.domain.errors import InvalidRequest, NoSegmentation, NotFound, SegmentationRemoved
 from overread.http.audit import looked
 from overread.http.auth import Reader
 from overread.http.lookups import get_analysis, parse_analysis_id
@@ -36,6 +36,13 @@ def segmentation(request: Request, analysisId: str, who: Reader) -> Response:  #
         row = get_analysis(uow, analysis_id)
         if row.seg_object_key is not None:
             uow.audit.record(AuditAction.SEG_DOWNLOAD, actor=who.name, study_id=row.study.id, analysis=str(row.id))
+    if row.seg_removed_at is not None:
+        raise SegmentationRemoved(
+            f"The segmentation of this analysis was removed on {row.seg_removed_at:%Y-%m-%d}: no present result cites"
+            " it.",
+            remedy="The newest analysis of the study has one of its own.",
+            analysis_id=str(row.id),
+        )
     if row.seg_object_key is None:
         raise NotFound(f"There is no segmentation. {_why_none(row)}", analysis_id=str(row.id), status=row.status.value)
     return dicom_file(services.objects.get(who.tenant, row.seg_object_key), f"overread-seg-{row.id}.dcm")

@@ -1,5 +1,7 @@
 """C-STORE and C-ECHO SCP: objects come in by DICOM and are acknowledged once they are durable, indexed and committed.
 
+Besides, the results of Storage Commitment, which PACS report to this port (`commitment`).
+
 Every storage SOP class, known, private or unknown, in every transfer syntax: of the syntaxes that a sender proposes for
 a presentation context its first is taken, and the data set is written as it came, compressed or not. Whose the objects
 are is decided with the association, from the called AE title together with the sender's address or certificate.
@@ -33,6 +35,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 from weakref import WeakKeyDictionary
@@ -45,11 +48,13 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
     Verification,
 )
 
 from overread.dicom import fast_pdu
+from overread.dicom.commitment import CustodySink, answer_to
 from overread.dicom.listener import Listener
 from overread.dicom.store_message import (
     IMPLEMENTATION_CLASS_UID,
@@ -127,6 +132,8 @@ class ReceiverParts:
     sink: InstanceSink
     senders: SenderDirectory
     options: ReceiveOptions
+    #: Takes storage commitment results of PACS; None: no such service.
+    custody: CustodySink | None = None
     #: Closes connections, once the last object is filed.
     close: Callable[[], None] = _nothing
 
@@ -175,12 +182,19 @@ def verdict_of(error: Exception) -> Verdict:
 class StorageScp:
     """The SCP of one process, on a listening socket that other processes may share."""
 
-    def __init__(self, sink: InstanceSink, senders: SenderDirectory, options: ReceiveOptions) -> None:
+    def __init__(
+        self,
+        sink: InstanceSink,
+        senders: SenderDirectory,
+        options: ReceiveOptions,
+        custody: CustodySink | None = None,
+    ) -> None:
         _config.UNRESTRICTED_STORAGE_SERVICE = True
         _config.LOG_HANDLER_LEVEL = "none"  # its standard handlers print data sets
         self._sink = sink
         self._senders = senders
         self._options = options
+        self._custody = custody
         self._fast = options.fast and fast_pdu.usable()
         if options.fast and not self._fast:
             log.warning("receiver_slow", reason="unknown pynetdicom version")
@@ -199,6 +213,8 @@ class StorageScp:
         ae.network_timeout = options.network_timeout_s
         ae.acse_timeout = options.acse_timeout_s
         ae.add_supported_context(Verification, ALL_TRANSFER_SYNTAXES)
+        if self._custody is not None:  # the PACS asks to be the SCP, and so to report to us
+            ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
         self._listener = Listener(
             ae,
             listening,
@@ -209,6 +225,7 @@ class StorageScp:
                 (evt.EVT_REQUESTED, self._on_requested),
                 (evt.EVT_C_ECHO, lambda event: SUCCESS),  # noqa: ARG005 - pynetdicom passes the event
                 (evt.EVT_C_STORE, self._on_c_store),
+                (evt.EVT_N_EVENT_REPORT, self._on_event_report),
                 (evt.EVT_RELEASED, self._on_end, ["released"]),
                 (evt.EVT_ABORTED, self._on_end, ["aborted"]),
             ],
@@ -279,6 +296,14 @@ class StorageScp:
                 f"association_{how}", tenant=peer.tenant.slug, calling_ae=peer.sender.name, address=peer.sender.address
             )
 
+    def _on_event_report(self, event: evt.Event) -> tuple[int, None]:
+        """A PACS says which instances it keeps."""
+        peer = self._peers.get(event.assoc)
+        if peer is None or self._custody is None:
+            return PROCESSING_FAILURE, None
+        take = partial(self._custody.report, peer.tenant, peer.sender.name)
+        return answer_to(event, take, peer.sender.name), None
+
     def _on_c_store(self, event: evt.Event) -> Dataset:
         """pynetdicom's way to a C-STORE, where `fast_pdu` did not take it."""
         message = cast(C_STORE, event.request)
@@ -347,8 +372,9 @@ def _refuse_other_services(request: A_ASSOCIATE) -> None:
     """
     for context in request.presentation_context_definition_list:
         abstract_syntax = UID(str(context.abstract_syntax))
-        if abstract_syntax != Verification and not _is_storage(abstract_syntax):
-            context.abstract_syntax = StorageCommitmentPushModel
+        served = (Verification, StorageCommitmentPushModel)
+        if abstract_syntax not in served and not _is_storage(abstract_syntax):
+            context.abstract_syntax = ModalityPerformedProcedureStep
 
 
 def _facts(peer: _Peer, request: StoreRequest) -> dict[str, Any]:

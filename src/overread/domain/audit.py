@@ -137,6 +137,7 @@ class AuditAction(StrEnum):
     API_KEY_CREATED = "api_key.created"
     API_KEY_REVOKED = "api_key.revoked"
     # What goes.
+    CUSTODY_REPORTED = "custody.reported"
     OBJECTS_DELETED = "objects.deleted"
     STUDY_DELETED = "study.deleted"
     # The trail itself.
@@ -232,6 +233,7 @@ EVENTS: Final[Mapping[AuditAction, DicomEvent]] = {
     _A.TOTP_CHANGED: _event(SECURITY_ALERT, Does.EXECUTE, ATTRIBUTES_CHANGED),
     _A.API_KEY_CREATED: _event(SECURITY_ALERT, Does.EXECUTE, ATTRIBUTES_CHANGED),
     _A.API_KEY_REVOKED: _event(SECURITY_ALERT, Does.EXECUTE, ATTRIBUTES_CHANGED),
+    _A.CUSTODY_REPORTED: _event(ACTIVITY, Does.EXECUTE),
     _A.OBJECTS_DELETED: _event(ACTIVITY, Does.DELETE),
     _A.STUDY_DELETED: _event(STUDY_DELETED, Does.DELETE),
     _A.AUDIT_VIEW: _event(AUDIT_USED, Does.READ),

@@ -287,10 +287,35 @@ class ObjectMissing(OverreadError):
     code = "OBJECT_MISSING"
 
 
+class InPacs(OverreadError):
+    """A received image that is no longer here: the PACS confirmed that it keeps it."""
+
+    code = "IN_PACS"
+
+
+class SegmentationRemoved(OverreadError):
+    """The segmentation of an analysis that a newer one replaced, or that failed, was removed after its time."""
+
+    code = "SEGMENTATION_REMOVED"
+
+
 class ObjectDamaged(ObjectMissing):
     """A stored object is not what was stored: changed, cut off, or another one's bytes."""
 
     code = "OBJECT_DAMAGED"
+
+
+class PacsUnavailable(OverreadError):
+    """The PACS cannot be asked about the images: no connection, refused, or no answer. Everything stays."""
+
+    code = "PACS_UNAVAILABLE"
+    transient = True
+
+
+class UnknownTransaction(Forbidden):
+    """A storage commitment result that nobody of this hospital asked this AE for."""
+
+    code = "UNKNOWN_TRANSACTION"
 
 
 class KeyUnavailable(OverreadError):

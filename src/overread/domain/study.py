@@ -97,10 +97,20 @@ class Sender:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InCustody:
+    """An instance that is no longer here, because the PACS confirmed that it keeps it."""
+
+    ae_title: str
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredInstance:
     """An indexed instance and where its bytes lie."""
 
     id: UUID
     study_id: UUID
     record: InstanceRecord
+    #: "" if they went to the PACS.
     object_key: str
+    in_pacs: InCustody | None = None

@@ -26,6 +26,7 @@ from overread.pipeline.series import VolumeRead
 from overread.pipeline.triage import TriageTable
 from overread.render.outlines import SliceOutline, outlines
 from overread.services.assemble import SR_PRIORITY, SR_TASK, enqueue_analysis
+from overread.services.custody import read_instance
 from overread.services.gate import modalities_of, not_analysed, turn_away
 from overread.services.ports import Clock, Database, DicomParser, ObjectStore, VolumeReader
 from overread.services.retry import RetryPolicy
@@ -122,7 +123,7 @@ class AnalyseService:
         choice = self.choices(tenant)
         models = ChosenModels(shelf=self.shelf, choice=choice.models)
         inputs = inputs_of(stored, tenant, objects=self.objects, parser=self.parser, volumes=self.volumes)
-        keys = {i.record.sop_instance_uid: i.object_key for i in stored}
+        by_uid = {i.record.sop_instance_uid: i for i in stored}
         outlined: list[SliceOutline] = []
         written: list[WrittenSeg] = []
 
@@ -144,7 +145,7 @@ class AnalyseService:
                         study_id=row.study.id,
                         segments=segments,
                         stored=volume,
-                        evidence=self.objects.get(tenant, keys[volume.sop_instance_uids[0]]),
+                        evidence=read_instance(self.objects, tenant, by_uid[volume.sop_instance_uids[0]]),
                         findings=read.reading.findings,
                         model=read.analyser,
                         now=self.clock(),

@@ -5,8 +5,9 @@ Every method that touches data works for one tenant: a `UnitOfWork` is one trans
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -21,6 +22,7 @@ from overread.domain.priority import Level
 from overread.domain.series import StackedSeries
 from overread.domain.study import InstanceRecord, Sender, StoredInstance, TenantId
 from overread.render.outlines import SliceOutline
+from overread.services.custody_ports import CustodyRepository
 from overread.services.feature_ports import (
     FeatureRepository,
     OptOutRepository,
@@ -58,6 +60,33 @@ class ObjectStore(Protocol):
         ...
 
     def exists(self, tenant: TenantId, key: str) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptObject:
+    """An object as a listing shows it."""
+
+    key: str
+    #: Bytes as they lie there: encrypted ones are a little longer.
+    size: int
+    #: When it was put last, aware.
+    modified: datetime
+
+
+class KeptObjects(ObjectStore, Protocol):
+    """What retention needs besides."""
+
+    def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
+        """Objects whose key starts with `prefix`, in any order. Raises `StoreUnavailable`."""
+        ...
+
+    def delete(self, tenant: TenantId, key: str) -> None:
+        """For good when it returns; what is not there is fine. Raises `StoreUnavailable`, `InvalidRequest`."""
+        ...
+
+    def move(self, tenant: TenantId, source: str, target: str) -> None:
+        """Replaces what lies there. Killed in between, both are there. Raises `ObjectMissing`, `StoreUnavailable`."""
+        ...
 
 
 class DicomParser(Protocol):
@@ -110,8 +139,9 @@ class StudyRepository(Protocol):
     ) -> Filed:
         """Index one instance, idempotently; see `ReceiveOutcome`. Never overwrites.
 
-        `keep` makes the object durable. It is called once, while the database already works, and before the transaction
-        can commit: there is never an index entry without its object. What it raises goes through.
+        `keep` makes the object durable. It is called while the database already works, and before the transaction can
+        commit: there is never an index entry without its object. Once, and once more for an instance whose object went
+        to the PACS meanwhile. What it raises goes through.
         """
         ...
 
@@ -382,6 +412,9 @@ class UnitOfWork(Protocol):
 
     @property
     def patient_trail(self) -> PatientTrail: ...
+
+    @property
+    def custody(self) -> CustodyRepository: ...
 
     @property
     def jobs(self) -> JobQueue: ...

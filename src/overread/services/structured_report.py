@@ -10,6 +10,7 @@ import structlog
 from overread.domain.errors import OverreadError
 from overread.domain.ids import uid_from_uuid
 from overread.domain.study import TenantId
+from overread.services.custody import read_instance
 from overread.services.ports import Clock, Database, ObjectStore, SrWriter
 from overread.services.segmentation import seg_reference
 from overread.services.values import SrRequest
@@ -45,7 +46,7 @@ class StructuredReportService:
                 SrRequest(
                     analysis_id=row.id,
                     outcome=row.outcome,
-                    evidence=[self.objects.get(tenant, i.object_key) for i in evidence],
+                    evidence=[read_instance(self.objects, tenant, i) for i in evidence],
                     sop_instance_uid=uid_from_uuid(uuid5(row.id, "sr instance"), self.uid_root),
                     series_instance_uid=uid_from_uuid(uuid5(row.id, "sr series"), self.uid_root),
                     completed_at=row.completed_at,

@@ -12,6 +12,7 @@ from overread.domain.image import ImageHeader, ImageInstance
 from overread.domain.modality import Modality, is_ct, modality_of
 from overread.domain.series import SeriesToRead, StackedSeries
 from overread.domain.study import InstanceRecord, StoredInstance, TenantId
+from overread.services.custody import read_instance
 from overread.services.ports import DicomParser, ObjectStore, VolumeReader
 
 #: Of a series that no analyser reads yet, so many images are looked at, spread evenly: kind and quality.
@@ -51,7 +52,7 @@ def inputs_of(
         for instance in _to_decode(members):
             uid = instance.record.sop_instance_uid
             try:
-                images.append(parser.image(objects.get(tenant, instance.object_key), name=f"instance {uid}"))
+                images.append(parser.image(read_instance(objects, tenant, instance), name=f"instance {uid}"))
             except OverreadError as error:
                 if error.transient:
                     raise
@@ -86,7 +87,7 @@ def _stack(
     members: tuple[StoredInstance, ...], tenant: TenantId, objects: ObjectStore, volumes: VolumeReader
 ) -> StackedSeries:
     files: list[tuple[str, Callable[[], bytes]]] = [
-        (f"instance {m.record.sop_instance_uid}", partial(objects.get, tenant, m.object_key)) for m in members
+        (f"instance {m.record.sop_instance_uid}", partial(read_instance, objects, tenant, m)) for m in members
     ]
     return volumes.stack(files)
 

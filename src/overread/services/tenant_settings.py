@@ -25,6 +25,8 @@ from overread.services.values import StoredSetting
 FRESH_S: Final = 5.0
 #: Value of `models.TASK`: this hospital's studies are not read by any model of that task.
 DISABLED: Final = "disabled"
+#: Value of `received_days`: received instances stay, whatever the PACS says.
+NEVER: Final = "never"
 
 _VERSION = re.compile(r"\d{1,6}\.\d{1,6}\.\d{1,6}(?:[-+][0-9A-Za-z.-]{1,40})?")
 _TASK = re.compile(r"[a-z][a-z0-9_]{0,60}")
@@ -41,6 +43,8 @@ class TenantSettings:
     bar: EvidenceBar = field(default_factory=EvidenceBar)
     #: Hours that derived pixels are kept after an analysis.
     derived_hours: int = 24
+    #: Days after which received instances go that the PACS keeps; None: never.
+    received_days: int | None = None
     #: Minutes without a request after which a page's session ends; None: as the installation has it (15).
     page_idle_minutes: int | None = None
     #: Requests a minute of one log-in; None: what the installation allows.
@@ -67,6 +71,10 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _days(text: str) -> int | str:
+    return NEVER if text == NEVER else _whole(0, 100 * 366)(text)
 
 
 def _version(text: str) -> str:
@@ -121,6 +129,12 @@ KEYS: Final[tuple[SettingKey, ...]] = (
         parse=_whole(0, 24 * 366),
     ),
     SettingKey(
+        name="received_days",
+        meaning="Days after which a received image goes, once the PACS confirmed that it keeps it; or `never`.",
+        default="never",
+        parse=_days,
+    ),
+    SettingKey(
         name="page_idle_minutes",
         meaning="Minutes without a request after which a page's session ends.",
         default="OVERREAD_IDLE_MINUTES (15)",
@@ -157,10 +171,12 @@ def settings_of(values: Mapping[str, Any]) -> TenantSettings:
     general = set_values.get("evidence_bar")
     base = EvidenceBar() if general is None else _bar(general)
     standard = TenantSettings()
+    days = set_values.get("received_days", NEVER)
     return TenantSettings(
         models=models,
         bar=EvidenceBar(sensitivity=base.sensitivity, specificity=base.specificity, overrides=overrides),
         derived_hours=int(set_values.get("derived_hours", standard.derived_hours)),
+        received_days=None if days == NEVER else int(days),
         page_idle_minutes=int(set_values["page_idle_minutes"]) if "page_idle_minutes" in set_values else None,
         api_per_minute=int(set_values["api_per_minute"]) if "api_per_minute" in set_values else None,
     )

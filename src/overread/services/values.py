@@ -167,6 +167,8 @@ class AnalysisRow:
     seg_object_key: str | None = None
     #: Segments 1 to this are in the SEG; those of further volumes of the study are outlined only.
     seg_segment_count: int = 0
+    #: When retention took the SEG away.
+    seg_removed_at: datetime | None = None
     #: Proof of the present claim while processing; whoever was claimed away cannot save.
     claim: UUID | None = None
     outcome: AnalysisOutcome | None = None

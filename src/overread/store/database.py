@@ -27,6 +27,7 @@ from overread.store.codec import dumps, loads
 from overread.store.queue import TransactionalQueue
 from overread.store.repositories.analyses import Analyses
 from overread.store.repositories.audit import Audit
+from overread.store.repositories.custody import Custody
 from overread.store.repositories.events import Events
 from overread.store.repositories.features import FeatureSwitches
 from overread.store.repositories.machines import ApiKeys, Providers
@@ -187,6 +188,7 @@ class PostgresUnit:
         self.opt_outs = OptOuts(connection, self.patient_index)
         self.patient_trail = PatientTrail(connection, self.patient_index)
         self.settings = Settings(connection)
+        self.custody = Custody(connection)
         self.jobs = TransactionalQueue(connection)
         self.events = Events(connection)
         self.audit_log = AuditLog(connection)

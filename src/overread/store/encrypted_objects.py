@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from overread.domain.errors import ObjectDamaged
 from overread.domain.study import TenantId
+from overread.services.ports import KeptObject
 from overread.store.cipher import Ciphers, derive
 from overread.store.objects import PieceStore, Readable
 
@@ -86,6 +87,14 @@ class EncryptedObjects:
     def delete(self, tenant: TenantId, key: str) -> None:
         """What is not there is fine. Raises `StoreUnavailable`, `InvalidRequest`."""
         self._inner.delete(tenant, key)
+
+    def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
+        """Sizes are those of the encrypted objects. Raises `StoreUnavailable`."""
+        return self._inner.list(tenant, prefix)
+
+    def move(self, tenant: TenantId, source: str, target: str) -> None:
+        """As it lies there: it is read only under the key that it was put under. Raises `ObjectMissing`."""
+        self._inner.move(tenant, source, target)
 
     def version(self, tenant: TenantId, key: str) -> int:
         """Of the data key that encrypted the object; 0: it is plain. Raises `ObjectMissing`."""

@@ -16,12 +16,13 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from overread.domain.errors import InvalidRequest, ObjectMissing, ObjectStoreUnavailable, SetupError, StorageFull
 from overread.domain.study import TenantId
+from overread.services.ports import KeptObject
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as ObstoreStore
@@ -53,6 +54,14 @@ class PieceStore(Protocol):
 
     def delete(self, tenant: TenantId, key: str) -> None:
         """What is not there is fine."""
+        ...
+
+    def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
+        """In any order."""
+        ...
+
+    def move(self, tenant: TenantId, source: str, target: str) -> None:
+        """Raises `ObjectMissing`."""
         ...
 
     def listing(self, tenant: TenantId) -> Iterator[Listed]:
@@ -185,6 +194,30 @@ class LocalObjects:
                         tag = f"{found.st_mtime_ns}-{found.st_ino}"
                         yield Listed(key=entry.name.replace("~", "/"), size=found.st_size, tag=tag)
 
+    def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
+        """In any order. Sizes are those on disk."""
+        start = prefix.replace("/", "~")
+        for shard in range(256):
+            try:
+                entries = os.scandir(self.root / tenant.slug / f"{shard:02x}")
+            except FileNotFoundError:
+                continue
+            with entries:
+                for entry in entries:
+                    if entry.name.startswith(".") or not entry.name.startswith(start):
+                        continue
+                    with contextlib.suppress(FileNotFoundError):  # it went just now
+                        found = entry.stat()
+                        yield KeptObject(
+                            key=entry.name.replace("~", "/"),
+                            size=found.st_size,
+                            modified=datetime.fromtimestamp(found.st_mtime, UTC),
+                        )
+
+    def move(self, tenant: TenantId, source: str, target: str) -> None:
+        """Durable when it returns. Raises `ObjectMissing`, `StorageFull`, `InvalidRequest`."""
+        _move(self, tenant, source, target)
+
     def delete_all(self, tenant: TenantId) -> None:
         """Everything of a tenant, for good. Raises `ObjectStoreUnavailable`; it can be done again."""
         folder = self.root / tenant.slug
@@ -213,6 +246,20 @@ class LocalObjects:
             _sync_folder(folder)
             _sync_folder(self.root)
             self._made.add(tenant)
+
+
+def _move(store: PieceStore, tenant: TenantId, source: str, target: str) -> None:
+    """Copied, then deleted: killed in between, both are there."""
+
+    def pieces() -> Iterator[bytes]:
+        with store.reader(tenant, source) as stream:
+            while piece := stream.read(1 << 20):
+                yield piece
+
+    if not store.exists(tenant, source):
+        raise ObjectMissing(f"The object {source} is not in the object store.")
+    store.put_pieces(tenant, target, pieces)
+    store.delete(tenant, source)
 
 
 def _away(error: OSError) -> ObjectStoreUnavailable:
@@ -344,6 +391,23 @@ class S3Objects:
                 for found in batch:
                     tag = found.get("e_tag") or str(found["last_modified"])
                     yield Listed(key=found["path"].removeprefix(f"{tenant.slug}/"), size=found["size"], tag=tag)
+
+    def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
+        """In any order. Raises `ObjectStoreUnavailable`."""
+        import obstore
+
+        folder = prefix.rpartition("/")[0]
+        root = f"{tenant.slug}/{folder}/" if folder else f"{tenant.slug}/"  # S3 lists whole folders
+        with _translated(tenant.slug):
+            for batch in obstore.list(self._store, root, chunk_size=1000):
+                for found in batch:
+                    key = found["path"].removeprefix(f"{tenant.slug}/")
+                    if key.startswith(prefix):
+                        yield KeptObject(key=key, size=found["size"], modified=found["last_modified"])
+
+    def move(self, tenant: TenantId, source: str, target: str) -> None:
+        """Raises `ObjectMissing`, `ObjectStoreUnavailable`, `InvalidRequest`."""
+        _move(self, tenant, source, target)
 
     def delete_all(self, tenant: TenantId) -> None:
         """Everything of a tenant, for good. Raises `ObjectStoreUnavailable`; it can be done again."""

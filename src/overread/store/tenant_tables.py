@@ -115,6 +115,7 @@ class TenantTables:
             "SELECT i.object_key, 'dicom/' || s.study_instance_uid || '/' || e.series_instance_uid || '/'"
             "    || i.sop_instance_uid || '.dcm'"
             "  FROM {instances} i JOIN {studies} s ON s.id = i.study_id JOIN {series} e ON e.id = i.series_id"
+            "  WHERE i.object_key IS NOT NULL"
             " UNION ALL SELECT r.object_key, 'dicom/' || s.study_instance_uid || '/' || e.series_instance_uid || '/'"
             "    || i.sop_instance_uid || '.' || r.id || '.dcm'"
             "  FROM {revisions} r JOIN {instances} i ON i.id = r.instance_id JOIN {studies} s ON s.id = i.study_id"
@@ -141,7 +142,7 @@ class TenantTables:
     def count_objects(self) -> int:
         """How many `objects` gives."""
         query = sql.SQL(
-            "SELECT (SELECT count(*) FROM {}) + (SELECT count(*) FROM {}) + (SELECT count(object_key) FROM {})"
+            "SELECT (SELECT count(object_key) FROM {}) + (SELECT count(*) FROM {}) + (SELECT count(object_key) FROM {})"
             " + (SELECT count(sr_object_key) + count(seg_object_key) FROM {})"
         ).format(*map(self._table, ("instances", "instance_revisions", "rejections", "image_analyses")))
         row = self._connection.execute(query).fetchone()

@@ -189,7 +189,8 @@ class Analyses:
     def attach_seg(self, analysis_id: UUID, object_key: str, segment_count: int) -> None:
         """Where the SEG of this analysis lies, and how many segments are in it."""
         self._connection.execute(
-            "UPDATE image_analyses SET seg_object_key = %s, seg_segment_count = %s WHERE id = %s",
+            "UPDATE image_analyses SET seg_object_key = %s, seg_segment_count = %s, seg_removed_at = NULL"
+            " WHERE id = %s",
             (object_key, segment_count, analysis_id),
         )
 

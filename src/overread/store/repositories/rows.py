@@ -40,7 +40,7 @@ ANALYSIS_COLUMNS = """
     a.id, a.revision, a.modality, a.status, a.priority, a.queue_priority, a.urgency, a.reason, a.requested_by,
     a.requested_at, a.started_at, a.completed_at, a.processing_ms, a.model_version, a.error_code, a.error_message,
     a.attempts, a.superseded, a.sr_object_key, a.seg_object_key,
-    a.seg_segment_count, a.claim, a.outcome
+    a.seg_segment_count, a.seg_removed_at, a.claim, a.outcome
 """
 
 
@@ -115,6 +115,7 @@ def analysis_row(
         sr_object_key=row["sr_object_key"],
         seg_object_key=row["seg_object_key"],
         seg_segment_count=row["seg_segment_count"],
+        seg_removed_at=row["seg_removed_at"],
         claim=row["claim"],
         outcome=outcome,
         tracking_uids=tracking,

@@ -15,7 +15,7 @@ from overread.domain.features import NotAnalysed
 from overread.domain.ids import uuid7
 from overread.domain.modality import Modality, modality_of, quiet_period
 from overread.domain.priority import Level
-from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, StoredInstance
+from overread.domain.study import InCustody, InstanceRecord, ReceiveOutcome, Sender, StoredInstance
 from overread.services.values import Filed, Rejection, StudyRow, WaitingStudy
 from overread.store.cipher import Values
 from overread.store.codec import to_json
@@ -87,7 +87,7 @@ class Studies:
             known = self._known(record.sop_instance_uid)  # another association was faster
             if known is None:
                 raise psycopg.OperationalError("an instance vanished while it was being filed")
-        return self._file_again(known, record, object_key, sender, now)
+        return self._file_again(known, record, object_key, sender, now, keep)
 
     def _known(self, sop_instance_uid: str) -> tuple[UUID, UUID, str, str, str] | None:
         return self._connection.execute(
@@ -103,14 +103,18 @@ class Studies:
         object_key: str,
         sender: Sender,
         now: datetime,
+        keep: Callable[[], None],
     ) -> Filed:
         instance_id, study_id, file_sha256, pixel_sha256, study_uid = known
         modality = modality_of(record.modality)
         other_pixels = not same_content(self._values, pixel_sha256, record.pixel_sha256)
         if same_content(self._values, file_sha256, record.file_sha256):
             outcome, message = ReceiveOutcome.DUPLICATE, ""
+            self._return(instance_id, object_key, now, keep)
         elif other_pixels or record.study_instance_uid != study_uid:
             outcome = ReceiveOutcome.QUARANTINED
+            # Which of the two the PACS has is not known: this one stays here.
+            self._connection.execute("UPDATE instances SET contested = true WHERE id = %s", (instance_id,))
             what = "other pixels" if other_pixels else "another StudyInstanceUID"
             message = (
                 f"SOPInstanceUID {record.sop_instance_uid} is already stored with {what}; "
@@ -145,6 +149,21 @@ class Studies:
             )
             outcome = ReceiveOutcome.HEADER_REVISION if added.rowcount else ReceiveOutcome.DUPLICATE
         return Filed(outcome=outcome, study_id=study_id, new_image=False, modality=modality, message=message)
+
+    def _return(self, instance_id: UUID, object_key: str, now: datetime, keep: Callable[[], None]) -> None:
+        """An instance that came again: if its object went to the PACS meanwhile, it is here again.
+
+        With the row locked, so that retention is not just removing what was put a moment ago; hence once more.
+        """
+        row = self._connection.execute(
+            "SELECT removed_at FROM instances WHERE id = %s FOR UPDATE", (instance_id,)
+        ).fetchone()
+        if row is not None and row[0] is not None:
+            keep()
+            self._connection.execute(
+                "UPDATE instances SET object_key = %s, removed_at = NULL, returned_at = %s WHERE id = %s",
+                (object_key, now, instance_id),
+            )
 
     def _study_id(self, record: InstanceRecord, now: datetime) -> UUID:
         query = "SELECT id FROM studies WHERE study_instance_uid = %s"
@@ -286,14 +305,17 @@ class Studies:
     def instances(self, study_id: UUID) -> tuple[StoredInstance, ...]:
         """All assembled instances, sorted by series number, instance number, UID."""
         rows = self._connection.execute(
-            "SELECT id, record, object_key, identifiers FROM instances WHERE study_id = %s AND assembled", (study_id,)
+            "SELECT id, record, object_key, identifiers, custody_ae, custody_confirmed_at, removed_at FROM instances"
+            " WHERE study_id = %s AND assembled",
+            (study_id,),
         ).fetchall()
         found = [
             StoredInstance(
                 id=r[0],
                 study_id=study_id,
                 record=open_record(self._values, "instances", r[0], r[1], r[3]),
-                object_key=r[2],
+                object_key=r[2] or "",
+                in_pacs=None if r[6] is None else InCustody(ae_title=r[4], since=r[5]),
             )
             for r in rows
         ]
