@@ -49,6 +49,7 @@ def deidentify(
     # pydicom takes a while to import; `overread --help` need not wait for it.
     from overread.dicom.deidentify.folder import NewFolder
     from overread.dicom.deidentify.folder import deidentify as copy
+    from overread.dicom.deidentify.ocr import finder
     from overread.dicom.deidentify.pseudonyms import Pseudonyms
 
     options = Options(
@@ -63,14 +64,14 @@ def deidentify(
         raise InvalidRequest(f"{to} lies in {source}.", remedy="Name a folder outside of it.")
     folder = NewFolder(to)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bars:
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bars, finder() as words:
         task = bars.add_task("Copying", total=total)
         report = copy(
             unpack(source),
             folder.write,
             options=options,
             pseudonyms=pseudonyms,
-            finder=None,
+            finder=words,
             progress=lambda done: bars.update(task, completed=done),
             refused=_say_refused,
         )

@@ -48,7 +48,7 @@ class TextFinder(Protocol):
     """Sees text in pictures."""
 
     def find(self, picture: NDArray[Any]) -> Sequence[Word]:
-        """Of uint8 (rows, columns) or (rows, columns, 3), RGB. Raises `OcrFailed`."""
+        """Of uint8 (rows, columns) or (rows, columns, 3), RGB. Raises `BurnedInText`."""
         ...
 
 

@@ -122,14 +122,18 @@ def _blacken(
 ) -> tuple[list[NDArray[Any]], tuple[Box, ...]]:
     """Look, blacken, look again. A box of one frame is blackened in all: a name that fades in is gone everywhere."""
     boxes: list[Box] = []
-    for _ in range(_PASSES):
-        found = _words(pictures, rules, finder)
-        if not found:
+    shows = list(range(len(pictures)))
+    for number in range(_PASSES + 1):
+        # A frame without a word has none after blackening either: only the others are looked at again.
+        by_frame = {frame: words for frame in shows if (words := _words(pictures[frame], rules, finder))}
+        if not by_frame:
             return pictures, tuple(boxes)
-        boxes += found
+        if number == _PASSES:
+            break
+        found = sorted(set().union(*by_frame.values()), key=lambda box: (box.top, box.left, box.bottom, box.right))
+        boxes += [box for box in found if box not in boxes]
         pictures = [_painted(picture, rules, found) for picture in pictures]
-    if not _words(pictures, rules, finder):
-        return pictures, tuple(boxes)
+        shows = list(by_frame)
     raise BurnedInText(
         f"{name} still shows text after {len(boxes)} places were blackened.",
         remedy="Leave this image out, or blacken it by hand.",
@@ -137,12 +141,9 @@ def _blacken(
     )
 
 
-def _words(pictures: Sequence[NDArray[Any]], rules: PixelRules, finder: TextFinder) -> list[Box]:
-    found: set[Box] = set()
-    for picture in pictures:
-        for shown in _as_seen(picture, rules):
-            found.update(_grown(word.box, rules) for word in finder.find(shown) if not may_stay(word))
-    return sorted(found, key=lambda box: (box.top, box.left, box.bottom, box.right))
+def _words(picture: NDArray[Any], rules: PixelRules, finder: TextFinder) -> set[Box]:
+    seen = (word for shown in _as_seen(picture, rules) for word in finder.find(shown))
+    return {_grown(word.box, rules) for word in seen if not may_stay(word)}
 
 
 def _grown(box: Box, rules: PixelRules) -> Box:
