@@ -94,14 +94,13 @@ def pooled(*, size: int = 32, extra_tensor: bytes = b"", domain: str = "", spin:
     return model(nodes, inputs, outputs, signs)
 
 
-def hungry(*, gigabytes: int = 64) -> bytes:
-    """A model that wants a tensor of so many GiB."""
+def hungry(*, mebibytes: int = 65536) -> bytes:
+    """A model that wants a tensor of so many MiB."""
     nodes = [
         node("Expand", ["image", "shape"], ["large"]),
         node(
             "ReduceMean", ["large"], ["logits"], ints_attribute("axes", [2, 3]), message(1, "keepdims") + number(20, 2)
         ),
     ]
-    side = 16384
-    shape = ints("shape", [1, gigabytes * (1 << 30) // 4 // side // side, side, side])
+    shape = ints("shape", [1, 1, mebibytes * 512, 512])
     return model(nodes, [value_info("image", (1, 1, 1, 1))], [value_info("logits", (1, "n"))], [shape])

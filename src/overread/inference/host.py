@@ -18,6 +18,8 @@ from overread.inference import frames
 
 #: What a failure is called in an answer; `runtime_onnx` makes an error of it.
 OUT_OF_MEMORY, FAILED = "out_of_memory", "failed"
+#: Exit status of a host that cannot even load its libraries, or read a frame, within its memory.
+NO_MEMORY_STATUS = 71
 
 
 class Host:
@@ -25,7 +27,8 @@ class Host:
 
     def __init__(self) -> None:
         self._session: Any = None
-        self._errors: tuple[type[Exception], ...] = (MemoryError,)
+        #: Until the runtime is loaded: its libraries may not fit.
+        self._errors: tuple[type[Exception], ...] = (MemoryError, ImportError, OSError)
 
     def answer(
         self, request: dict[str, Any], arrays: dict[str, NDArray[Any]]
@@ -33,7 +36,8 @@ class Host:
         """The reply to one request: `load` (threads, array model) or `run` (outputs, arrays = inputs)."""
         try:
             if request["op"] == "load":
-                return self._load(arrays["model"].tobytes(), int(request["threads"])), {}
+                lean = bool(request.get("lean"))
+                return self._load(arrays["model"].tobytes(), int(request["threads"]), lean=lean), {}
             names = [str(name) for name in request["outputs"]]
             results = self._session.run(names, dict(arrays))
             return {"ok": True}, {n: np.asarray(r, dtype=np.float32) for n, r in zip(names, results, strict=True)}
@@ -41,7 +45,7 @@ class Host:
             kind = OUT_OF_MEMORY if isinstance(e, MemoryError) or _is_memory(str(e)) else FAILED
             return {"ok": False, "kind": kind, "message": str(e)[:500]}, {}
 
-    def _load(self, model: bytes, threads: int) -> dict[str, Any]:
+    def _load(self, model: bytes, threads: int, *, lean: bool) -> dict[str, Any]:
         from onnxruntime.capi import onnxruntime_pybind11_state as state
         from onnxruntime.capi.onnxruntime_inference_collection import InferenceSession
 
@@ -53,6 +57,10 @@ class Host:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        if lean:  # what is computed is given back at once, instead of kept for the next image
+            options.enable_cpu_mem_arena = False
+            options.enable_mem_pattern = False
+            options.enable_mem_reuse = True
         # A waiting thread that spins takes a core from the rest of the machine; it gains nothing between images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads > 1 else "1")
         self._session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -65,7 +73,18 @@ class Host:
 
 def _is_memory(message: str) -> bool:
     text = message.lower()
-    return any(words in text for words in ("bad_alloc", "bad allocation", "failed to allocate", "out of memory"))
+    return any(words in text for words in _NO_MEMORY)
+
+
+#: What ONNX Runtime, the C++ library, the dynamic loader and the kernel say.
+_NO_MEMORY = (
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate",
+    "out of memory",
+    "cannot allocate memory",
+    "failed to map segment",
+)
 
 
 def reader(stream: BinaryIO) -> frames.Read:
@@ -104,6 +123,8 @@ def main() -> None:
             request, arrays = frames.unpack(read)
         except EOFError:
             return
+        except MemoryError:
+            sys.exit(NO_MEMORY_STATUS)
         for piece in frames.pack(*host.answer(request, arrays)):
             replies.write(piece)
         replies.flush()

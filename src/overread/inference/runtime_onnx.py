@@ -13,13 +13,23 @@ import time
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
-from overread.domain.errors import InferenceError, InvalidPackage, ModelOutOfMemory, ModelTimeout, OverreadError
+from overread.domain.errors import (
+    InferenceError,
+    InvalidPackage,
+    ModelOutOfMemory,
+    ModelStartTimeout,
+    ModelTimeout,
+    OverreadError,
+)
 from overread.domain.evidence import InputSpec, ModelIdentity, OutputEvidence
 from overread.inference import frames, host
 from overread.inference.package import Package
 from overread.pipeline.ports import Prediction
+
+log = structlog.get_logger(__name__)
 
 #: Address space of a host. ONNX Runtime reserves about 1 GiB before it does anything.
 MEMORY_BYTES = 4 << 30
@@ -67,6 +77,13 @@ class OnnxModel:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._process: _Process | None = None
+        #: Once memory ran out: one thread, no arena, no memory plan. Slower, and of the smallest peak.
+        self._lean = False
+
+    @property
+    def lean(self) -> bool:
+        """Whether it runs with as little memory as it can."""
+        return self._lean
 
     @property
     def identity(self) -> ModelIdentity:
@@ -91,6 +108,9 @@ class OnnxModel:
         Raises `InferenceError` (also for another shape, or numbers that are not finite), `ModelOutOfMemory`,
         `ModelTimeout`; `InvalidPackage` if the model file is not what the card says. After each of them the next call
         works again if it can.
+
+        A batch is one image already. So where memory runs out, the same image is tried once more in a process that
+        keeps nothing between steps (`lean`), and the model stays so; only what does not fit then fails, alone.
         """
         spec = self.input
         expected = (1, spec.channels, spec.rows, spec.columns)
@@ -98,13 +118,23 @@ class OnnxModel:
             raise InferenceError(f"{self.identity} takes float32 {expected}, not {tensor.dtype} {tensor.shape}.")
         names = [self._card.logits_name, *([self._card.maps_name] if self._card.maps_name else [])]
         with self._lock:
-            process = self._started()
             try:
-                _, arrays = process.ask({"op": "run", "outputs": names}, {spec.name: tensor}, self._timeout_s)
-            except OverreadError:
-                self._stop()
-                raise
+                arrays = self._run(names, tensor)
+            except ModelOutOfMemory as error:
+                if self._lean:
+                    raise
+                log.warning("model out of memory, tried again with less", model=str(self.identity), reason=str(error))
+                self._lean = True
+                arrays = self._run(names, tensor)
         return self._prediction(arrays)
+
+    def _run(self, names: list[str], tensor: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        process = self._started()
+        try:
+            return process.ask({"op": "run", "outputs": names}, {self.input.name: tensor}, self._timeout_s)[1]
+        except OverreadError:
+            self._stop()
+            raise
 
     def warm_up(self) -> None:
         """Start the process, load the weights and run once on an empty image, so that the first image does not wait."""
@@ -123,8 +153,12 @@ class OnnxModel:
         model = np.frombuffer(self._package.read_model(), dtype=np.uint8)
         process = _Process(self._memory_bytes)
         try:
-            reply, _ = process.ask({"op": "load", "threads": self._threads}, {"model": model}, START_TIMEOUT_S)
+            load = {"op": "load", "threads": 1 if self._lean else self._threads, "lean": self._lean}
+            reply, _ = process.ask(load, {"model": model}, START_TIMEOUT_S)
             self._check_names(reply)
+        except ModelTimeout as error:
+            process.stop()
+            raise ModelStartTimeout(f"The model did not start within {START_TIMEOUT_S:g} s.") from error
         except OverreadError:
             process.stop()
             raise
@@ -214,7 +248,7 @@ class _Process:
         except subprocess.TimeoutExpired:
             return InferenceError("The model's process answered nonsense.")
         # SIGKILL is the kernel's when memory ends; SIGABRT is what an uncaught std::bad_alloc leads to.
-        if code in (-9, -6):
+        if code in (-9, -6, host.NO_MEMORY_STATUS):
             return ModelOutOfMemory("The model's process was ended, probably for want of memory.", signal=-code)
         return InferenceError(f"The model's process ended with status {code}.")
 
