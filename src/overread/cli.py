@@ -14,8 +14,6 @@ from overread import __version__, cli_user
 from overread.cli_analyze import EPILOG as ANALYZE_EPILOG
 from overread.cli_analyze import analyze
 from overread.cli_audit import audit
-from overread.cli_deidentify import EPILOG as DEIDENTIFY_EPILOG
-from overread.cli_deidentify import deidentify
 from overread.cli_backup import BACKUP_EPILOG, RESTORE_EPILOG, backup, restore
 from overread.cli_deidentify import EPILOG as DEIDENTIFY_EPILOG
 from overread.cli_deidentify import deidentify
