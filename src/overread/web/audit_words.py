@@ -66,7 +66,7 @@ WORDS: Final[Mapping[A, str]] = {
 
 def action_word(action: str) -> str:
     """For a person; a word that is not known here is shown as it is."""
-    return WORDS[A(action)] if action in set(A) else action
+    return WORDS.get(A(action), action) if action in set(A) else action
 
 
 def details(event: AuditEvent) -> tuple[tuple[str, str], ...]:
