@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -268,6 +268,32 @@ def test_nothing_is_lost_while_the_receiver_is_away(sealed: Trail) -> None:
     assert [int(m) for m in receiver.taken] == list(range(1, 16))
     assert study is not None and seen[-1] == study.study_instance_uid
     assert replace(service, name="other receiver").run(sealed.tenant) == 15
+
+
+def test_two_workers_do_not_send_the_same(sealed: Trail) -> None:
+    second: list[int] = []
+
+    class Slow(Receiver):
+        def send(self, messages: Iterable[bytes]) -> None:
+            second.append(service.run(sealed.tenant))
+            super().send(messages)
+
+    slow = Slow()
+
+    def render(_tenant: TenantId, event: AuditEvent, _study_uid: str | None) -> bytes:
+        return str(event.id).encode()
+
+    service = ForwardService(logs=SealedLogs(sealed.overread.database), sink=slow, render=render, clock=bootstrap.now)
+    assert service.run(sealed.tenant) == 12
+    assert (len(slow.taken), second) == (12, [0])
+    # One that was killed meanwhile gave nothing back: after a while another one goes on.
+    sealed.write(1)
+    sealed.seal()
+    with SealedLogs(sealed.overread.database).log(sealed.tenant) as sealed_log:
+        assert sealed_log.claim("syslog", bootstrap.now(), bootstrap.now() + timedelta(minutes=5)) == 3
+    assert service.run(sealed.tenant) == 0
+    later = replace(service, clock=lambda: bootstrap.now() + timedelta(minutes=6))
+    assert later.run(sealed.tenant) == 1
 
 
 # --- the command -------------------------------------------------------------------------------------------

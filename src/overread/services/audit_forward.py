@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 _ROWS_A_BATCH: Final = 5_000
 #: Batches of one run, so that every tenant has its turn.
 _BATCHES: Final = 20
+#: A worker that was killed while it sent is waited for so long; meanwhile nobody else sends the same.
+_LEASE: Final = timedelta(minutes=5)
 
 #: A row as the message that goes out: (tenant, row, StudyInstanceUID or None).
 Render = Callable[[TenantId, AuditEvent, str | None], bytes]
@@ -49,24 +52,35 @@ class ForwardService:
 
     def run(self, tenant: TenantId) -> int:
         """How many rows were taken. Raises `AuditReceiverUnavailable`; what was not taken is sent next time."""
+        with self.logs.log(tenant) as sealed:
+            now = self.clock()
+            last = sealed.claim(self.name, now, now + _LEASE)
+        if last is None:
+            return 0
         sent = 0
-        for _ in range(_BATCHES):
-            batch, last = self._batch(tenant)
-            if not batch:
-                break
-            self.sink.send(batch)
-            with self.logs.log(tenant) as sealed:
-                sealed.advance(self.name, last, self.clock())
-            sent += len(batch)
+        try:
+            for _ in range(_BATCHES):
+                batch, upto = self._batch(tenant, last)
+                if not batch:
+                    break
+                self.sink.send(batch)
+                sent, last = sent + len(batch), upto
+                self._keep(tenant, last, lease=True)
+        finally:
+            self._keep(tenant, last, lease=False)
         if sent:
             log.info("audit.forwarded", tenant=tenant.slug, rows=sent)
         return sent
 
-    def _batch(self, tenant: TenantId) -> tuple[list[bytes], int]:
+    def _keep(self, tenant: TenantId, last: int, *, lease: bool) -> None:
+        with self.logs.log(tenant) as sealed:
+            now = self.clock()
+            sealed.advance(self.name, last, now, now + _LEASE if lease else None)
+
+    def _batch(self, tenant: TenantId, last: int) -> tuple[list[bytes], int]:
         """Whole seals; no transaction is open while they are sent."""
         events: list[AuditEvent] = []
         with self.logs.log(tenant) as sealed:
-            last = sealed.cursor(self.name)
             while len(events) < _ROWS_A_BATCH:
                 number = sealed.next_seal(last)
                 if number is None:

@@ -99,11 +99,16 @@ class TrailSource(Protocol):
 class SealedEvents(Protocol):
     """What forwarding reads: sealed rows, seal by seal, and how far it came."""
 
-    def cursor(self, name: str) -> int:
-        """Number of the last seal that was forwarded under this name; 0 if none."""
+    def claim(self, name: str, now: datetime, until: datetime) -> int | None:
+        """Number of the last seal that was forwarded under this name, to go on from; None while another one does.
+
+        Nobody else gets it until `until`, or until it is given back.
+        """
         ...
 
-    def advance(self, name: str, seal: int, now: datetime) -> None: ...
+    def advance(self, name: str, seal: int, now: datetime, until: datetime | None) -> None:
+        """Forwarded up to `seal`; kept until `until`, or (None) given back."""
+        ...
 
     def next_seal(self, after: int) -> int | None:
         """The number of the next seal of rows."""

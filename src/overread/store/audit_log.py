@@ -67,17 +67,21 @@ class SealedLog:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def cursor(self, name: str) -> int:
-        """0 if nothing was forwarded under this name."""
-        row = self._connection.execute("SELECT seal FROM audit_cursors WHERE name = %s", (name,)).fetchone()
-        return int(row[0]) if row is not None else 0
+    def claim(self, name: str, now: datetime, until: datetime) -> int | None:
+        """0 if nothing was forwarded under this name yet."""
+        row = self._connection.execute(
+            "INSERT INTO audit_cursors (name, seal, updated_at, leased_until) VALUES (%s, 0, %s, %s)"
+            " ON CONFLICT (name) DO UPDATE SET leased_until = excluded.leased_until"
+            " WHERE audit_cursors.leased_until IS NULL OR audit_cursors.leased_until < %s RETURNING seal",
+            (name, now, until, now),
+        ).fetchone()
+        return int(row[0]) if row is not None else None
 
-    def advance(self, name: str, seal: int, now: datetime) -> None:
+    def advance(self, name: str, seal: int, now: datetime, until: datetime | None) -> None:
         """Never backwards."""
         self._connection.execute(
-            "INSERT INTO audit_cursors (name, seal, updated_at) VALUES (%s, %s, %s) ON CONFLICT (name) DO UPDATE"
-            " SET seal = excluded.seal, updated_at = excluded.updated_at WHERE audit_cursors.seal < excluded.seal",
-            (name, seal, now),
+            "UPDATE audit_cursors SET seal = greatest(seal, %s), updated_at = %s, leased_until = %s WHERE name = %s",
+            (seal, now, until, name),
         )
 
     def next_seal(self, after: int) -> int | None:

@@ -74,11 +74,12 @@ CREATE TABLE audit_seals (
 
 CREATE INDEX audit_seals_seen ON audit_seals (seen);
 
--- How far the trail was forwarded.
+-- How far the trail was forwarded, and until when somebody does that just now.
 CREATE TABLE audit_cursors (
-    name        text PRIMARY KEY,
-    seal        bigint NOT NULL,
-    updated_at  timestamptz NOT NULL
+    name            text PRIMARY KEY,
+    seal            bigint NOT NULL,
+    updated_at      timestamptz NOT NULL,
+    leased_until    timestamptz
 );
 """
 
