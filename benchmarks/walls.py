@@ -198,7 +198,7 @@ def queue(settings: Settings, hospitals: Sequence[Hospital], jobs: int) -> list[
                     " SELECT %s, 'bench', 200, %s || n, '{}' FROM generate_series(1, %s) n",
                     (roles.tenant_role(hospital.tenant), f"{hospital.tenant}:", int(waiting * share)),
                 )
-            worker.execute("ANALYZE procrastinate_jobs")
+
             times = []
             for _ in range(300):
                 began = time.perf_counter()

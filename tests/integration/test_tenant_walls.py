@@ -42,7 +42,7 @@ DENIED = (
 
 
 def _connect(overread: Overread, role: str) -> Connection:
-    return psycopg.connect(overread.login(role), autocommit=True)
+    return psycopg.connect(overread.login(role, direct=True), autocommit=True)
 
 
 def _schema_of(tenant: TenantId) -> str:
@@ -343,7 +343,7 @@ def test_an_event_names_its_own_tenant_whatever_is_forged(
     overread: Overread, tenant: TenantId, neighbour: TenantId
 ) -> None:
     """What a page of the neighbour gets: its own event, and neither the forged one nor the tenant's."""
-    source = PostgresEvents(overread.login(roles.DOOR))
+    source = PostgresEvents(overread.login(roles.DOOR, direct=True))
     ready = threading.Event()
     heard: list[Event] = []
 
@@ -396,7 +396,9 @@ def test_no_word_of_a_tenant_ends_the_worker(overread: Overread, tenant: TenantI
             if "second" in seen:
                 loop.call_soon_threadsafe(stop.set)
 
-        queue = WorkerQueue(overread.login(roles.WORKER), {"walls": job}, concurrency=1, policy=RetryPolicy())
+        queue = WorkerQueue(
+            overread.login(roles.WORKER, direct=True), {"walls": job}, concurrency=1, policy=RetryPolicy()
+        )
         await asyncio.wait_for(queue.run(sweep, sweep_every_s=0.05, stop=stop), 30)
 
     with ThreadPoolExecutor(1) as pool:

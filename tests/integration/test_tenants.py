@@ -91,7 +91,7 @@ def ward(overread: Overread, settings: Settings) -> Iterator[Ward]:
     made = Ward(overread=overread, settings=settings, tenant=make_tenant(settings))
     _populate(overread, made.tenant)
     yield made
-    with psycopg.connect(overread.login(roles.WORKER)) as connection:
+    with psycopg.connect(overread.login(roles.WORKER, direct=True)) as connection:
         connection.execute("DELETE FROM procrastinate_jobs WHERE queue_name = %s", (roles.tenant_role(made.tenant),))
 
 
@@ -191,7 +191,7 @@ def test_a_suspended_hospital_is_refused_everywhere_at_once_and_goes_on_later(
         unit.studies.find("1.2")
         unit.__exit__(None, None, None)
     with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(ward.overread.login(roles.tenant_role(ward.tenant)))
+        psycopg.connect(ward.overread.login(roles.tenant_role(ward.tenant), direct=True))
     with pytest.raises(UnknownSender):
         ward.overread.directory.tenant_of(**peer)
     assert ward.tenant not in ward.overread.directory.tenants()
@@ -234,7 +234,9 @@ def test_a_job_that_ran_is_done_again_after_the_suspension(ward: Ward) -> None:
     async def work() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        queue = WorkerQueue(ward.overread.login(roles.WORKER), {"ward": job}, concurrency=1, policy=RetryPolicy())
+        queue = WorkerQueue(
+            ward.overread.login(roles.WORKER, direct=True), {"ward": job}, concurrency=1, policy=RetryPolicy()
+        )
 
         def sweep() -> None:
             if saved:
@@ -250,7 +252,7 @@ def test_a_job_that_ran_is_done_again_after_the_suspension(ward: Ward) -> None:
         suspended.set()
         time.sleep(4.0)  # two looks into the queue
         assert (tries, saved) == (["precious"], [])
-        with psycopg.connect(ward.overread.login(roles.WORKER)) as connection:
+        with psycopg.connect(ward.overread.login(roles.WORKER, direct=True)) as connection:
             rows = connection.execute("SELECT status FROM procrastinate_jobs WHERE task_name = 'ward'").fetchall()
         assert rows == [("todo",)]
         tenants.resume(ward.settings, ward.slug, WHY)

@@ -180,7 +180,10 @@ CREATE OR REPLACE FUNCTION jobs.procrastinate_fetch_job_v2(target_queue_names ch
     RETURNS jobs.procrastinate_jobs
     LANGUAGE plpgsql
     SET search_path = jobs, pg_temp
-    SET enable_seqscan = off    -- a plan made while the table was empty must not outlive its growth
+    -- Only the ways along our indexes: a plan that was made while the table was small must not outlive its growth.
+    SET enable_seqscan = off
+    SET enable_bitmapscan = off
+    SET enable_sort = off
 AS $$
 DECLARE
     found_jobs procrastinate_jobs;
