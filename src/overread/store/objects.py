@@ -1,8 +1,4 @@
-"""Bytes by key: a folder of this machine, or S3 by URL. Both implement `services.ports.ObjectStore`.
-
-A key is a path of one to eight segments of `A-Z a-z 0-9 . _ -` joined by `/`, at most 200 characters, and no segment
-starts with a dot: so no key can leave its tenant's folder, and none needs escaping on disk or on S3.
-"""
+"""Bytes by key: a folder of this machine, or S3 by URL. Both implement `services.ports.ObjectStore`."""
 
 from __future__ import annotations
 
@@ -10,95 +6,35 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from overread.domain.errors import InvalidRequest, ObjectMissing, ObjectStoreUnavailable, SetupError, StorageFull
+from overread.domain.errors import ObjectMissing, ObjectStoreUnavailable, SetupError, StorageFull
 from overread.domain.study import TenantId
 from overread.services.ports import KeptObject
+from overread.store.object_pieces import MAX_KEY_LENGTH, Listed, Pieces, PieceStore, Readable, check_key, move_pieces
+from overread.store.objects_s3 import PATIENCE, S3Objects
 
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore as ObstoreStore
+__all__ = [
+    "MAX_KEY_LENGTH",
+    "PATIENCE",
+    "Listed",
+    "LocalObjects",
+    "PieceStore",
+    "Pieces",
+    "Readable",
+    "S3Objects",
+    "check_key",
+    "open_objects",
+]
 
-Pieces = Callable[[], Iterable[bytes | memoryview]]
-"""Makes the bytes of an object, piece by piece, from the start at each call. A piece is good until the next one."""
-
-
-class Readable(Protocol):
-    """What an object is read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Exactly `size` bytes, fewer only at the end."""
-        ...
-
-
-class PieceStore(Protocol):
-    """Objects in pieces: none need be whole in memory. `LocalObjects` and `S3Objects`."""
-
-    def put_pieces(self, tenant: TenantId, key: str, pieces: Pieces) -> None:
-        """Durable when it returns. Raises `StorageFull`, `ObjectStoreUnavailable`, `InvalidRequest`."""
-        ...
-
-    def reader(self, tenant: TenantId, key: str) -> contextlib.AbstractContextManager[Readable]:
-        """Raises `ObjectMissing`, `ObjectStoreUnavailable`, `InvalidRequest`."""
-        ...
-
-    def exists(self, tenant: TenantId, key: str) -> bool: ...
-
-    def delete(self, tenant: TenantId, key: str) -> None:
-        """What is not there is fine."""
-        ...
-
-    def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
-        """In any order."""
-        ...
-
-    def move(self, tenant: TenantId, source: str, target: str) -> None:
-        """Raises `ObjectMissing`."""
-        ...
-
-    def listing(self, tenant: TenantId) -> Iterator[Listed]:
-        """All of a tenant's, in no order. Raises `ObjectStoreUnavailable`."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listed:
-    """An object that is there."""
-
-    key: str
-    #: In bytes, as stored (encrypted).
-    size: int
-    #: Another one whenever the object was written again.
-    tag: str
-
-
-MAX_KEY_LENGTH = 200
-_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*){0,7}")
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: What file systems say that know no O_TMPFILE (NFS, some FUSE).
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
-
-#: How long a bucket is tried: a DICOM sender waits meanwhile, and obstore's own 180 s outlast its patience.
-PATIENCE: Final[dict[str, Any]] = {
-    "max_retries": 5,
-    "retry_timeout": timedelta(seconds=15),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
-}
-
-
-def check_key(key: str) -> str:
-    """`key` itself. Raises `InvalidRequest` if it could name anything but an object of its tenant."""
-    if len(key) > MAX_KEY_LENGTH or not _KEY.fullmatch(key):
-        raise InvalidRequest(f"Not an object key: {key[:80]!r}.")
-    return key
 
 
 class LocalObjects:
@@ -216,7 +152,7 @@ class LocalObjects:
 
     def move(self, tenant: TenantId, source: str, target: str) -> None:
         """Durable when it returns. Raises `ObjectMissing`, `StorageFull`, `InvalidRequest`."""
-        _move(self, tenant, source, target)
+        move_pieces(self, tenant, source, target)
 
     def delete_all(self, tenant: TenantId) -> None:
         """Everything of a tenant, for good. Raises `ObjectStoreUnavailable`; it can be done again."""
@@ -246,20 +182,6 @@ class LocalObjects:
             _sync_folder(folder)
             _sync_folder(self.root)
             self._made.add(tenant)
-
-
-def _move(store: PieceStore, tenant: TenantId, source: str, target: str) -> None:
-    """Copied, then deleted: killed in between, both are there."""
-
-    def pieces() -> Iterator[bytes]:
-        with store.reader(tenant, source) as stream:
-            while piece := stream.read(1 << 20):
-                yield piece
-
-    if not store.exists(tenant, source):
-        raise ObjectMissing(f"The object {source} is not in the object store.")
-    store.put_pieces(tenant, target, pieces)
-    store.delete(tenant, source)
 
 
 def _away(error: OSError) -> ObjectStoreUnavailable:
@@ -321,152 +243,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class S3Objects:
-    """Objects in a bucket, `PREFIX/tenant/key`, through obstore; `put` returns when the service acknowledged it."""
-
-    def __init__(self, store: ObstoreStore) -> None:
-        self._store = store
-
-    @classmethod
-    def from_url(cls, url: str, **options: Any) -> S3Objects:
-        """`s3://bucket/prefix` (or gs://, az://, memory:///). Credentials come from the usual AWS_* variables.
-
-        Another S3 server: `AWS_ENDPOINT_URL` (and `AWS_ALLOW_HTTP=true` without TLS). `options` are obstore's.
-        Raises `SetupError` for a URL that obstore does not know.
-        """
-        from obstore.exceptions import BaseError
-        from obstore.store import from_url
-
-        if not url.startswith("memory:"):
-            options = {"retry_config": PATIENCE} | options
-        try:
-            return cls(from_url(url, **options))
-        except (BaseError, ValueError) as error:
-            raise SetupError(f"OVERREAD_OBJECTS_URL is not a usable address: {_first_line(error)}.") from error
-
-    def put(self, tenant: TenantId, key: str, data: bytes | memoryview) -> None:
-        """Raises `ObjectStoreUnavailable`, `InvalidRequest`."""
-        import obstore
-
-        with _translated(key):
-            obstore.put(self._store, _s3_path(tenant, key), data)
-
-    def get(self, tenant: TenantId, key: str) -> bytes:
-        """Raises `ObjectMissing`, `ObjectStoreUnavailable`, `InvalidRequest`."""
-        import obstore
-
-        with _translated(key):
-            return bytes(obstore.get(self._store, _s3_path(tenant, key)).bytes())
-
-    def put_pieces(self, tenant: TenantId, key: str, pieces: Pieces) -> None:
-        """As `put`, from pieces: what is longer than a part (5 MiB) is uploaded part by part."""
-        import obstore
-
-        with _translated(key):
-            obstore.put(self._store, _s3_path(tenant, key), map(bytes, pieces()))
-
-    @contextlib.contextmanager
-    def reader(self, tenant: TenantId, key: str) -> Iterator[Readable]:
-        """Raises `ObjectMissing`, `ObjectStoreUnavailable`, `InvalidRequest`."""
-        import obstore
-
-        with _translated(key):
-            yield _Buffered(iter(obstore.get(self._store, _s3_path(tenant, key)).stream(min_chunk_size=1 << 20)))
-
-    def delete(self, tenant: TenantId, key: str) -> None:
-        """What is not there is fine. Raises `ObjectStoreUnavailable`, `InvalidRequest`."""
-        import obstore
-
-        with contextlib.suppress(ObjectMissing), _translated(key):
-            obstore.delete(self._store, _s3_path(tenant, key))
-
-    def listing(self, tenant: TenantId) -> Iterator[Listed]:
-        """All of a tenant's. Raises `ObjectStoreUnavailable`."""
-        import obstore
-
-        with _translated(tenant.slug):
-            for batch in obstore.list(self._store, f"{tenant.slug}/", chunk_size=1000):
-                for found in batch:
-                    tag = found.get("e_tag") or str(found["last_modified"])
-                    yield Listed(key=found["path"].removeprefix(f"{tenant.slug}/"), size=found["size"], tag=tag)
-
-    def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
-        """In any order. Raises `ObjectStoreUnavailable`."""
-        import obstore
-
-        folder = prefix.rpartition("/")[0]
-        root = f"{tenant.slug}/{folder}/" if folder else f"{tenant.slug}/"  # S3 lists whole folders
-        with _translated(tenant.slug):
-            for batch in obstore.list(self._store, root, chunk_size=1000):
-                for found in batch:
-                    key = found["path"].removeprefix(f"{tenant.slug}/")
-                    if key.startswith(prefix):
-                        yield KeptObject(key=key, size=found["size"], modified=found["last_modified"])
-
-    def move(self, tenant: TenantId, source: str, target: str) -> None:
-        """Raises `ObjectMissing`, `ObjectStoreUnavailable`, `InvalidRequest`."""
-        _move(self, tenant, source, target)
-
-    def delete_all(self, tenant: TenantId) -> None:
-        """Everything of a tenant, for good. Raises `ObjectStoreUnavailable`; it can be done again."""
-        import obstore
-
-        with _translated(tenant.slug):
-            for batch in obstore.list(self._store, f"{tenant.slug}/", chunk_size=1000):
-                obstore.delete(self._store, [found["path"] for found in batch])
-
-    def exists(self, tenant: TenantId, key: str) -> bool:
-        """Raises `ObjectStoreUnavailable`, `InvalidRequest`."""
-        import obstore
-
-        try:
-            with _translated(key):
-                obstore.head(self._store, _s3_path(tenant, key))
-        except ObjectMissing:
-            return False
-        return True
-
-
-class _Buffered:
-    """`Readable` of a stream of buffers of any length."""
-
-    def __init__(self, stream: Iterator[Any]) -> None:
-        self._stream = stream
-        self._left = b""
-
-    def read(self, size: int, /) -> bytes:
-        parts, have = [self._left], len(self._left)
-        while have < size and (piece := next(self._stream, None)) is not None:
-            parts.append(bytes(piece))
-            have += len(parts[-1])
-        data = b"".join(parts)
-        self._left = data[size:]
-        return data[:size]
-
-
-def _s3_path(tenant: TenantId, key: str) -> str:
-    return f"{tenant.slug}/{check_key(key)}"
-
-
-class _translated(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a verb at its use
-    """obstore's errors as ours. Its messages carry a debug dump after the first line, which is left out."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from obstore.exceptions import BaseError
-
-        if isinstance(error, FileNotFoundError):  # obstore raises the built-in one
-            raise ObjectMissing(f"The object {self._key} is not in the object store.") from error
-        if isinstance(error, (BaseError, OSError)):
-            raise ObjectStoreUnavailable(f"The object store cannot be reached: {_first_line(error)}.") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def open_objects(url: str, default_folder: Path) -> LocalObjects | S3Objects:
