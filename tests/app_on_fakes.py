@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 from starlette.testclient import TestClient
 
 from overread import api, web
+from overread.dicom.deidentify.copier import Copier
 from overread.dicom.read import PydicomParser
 from overread.domain import catalogue
 from overread.domain.analysis import (
@@ -42,6 +44,7 @@ from overread.services.access import AccessService, KeyRing, Role, Sealer, hash_
 from overread.services.assemble import AssembleService
 from overread.services.audit_search import AuditSearchService
 from overread.services.degradation import QueueHealth, Watch
+from overread.services.export import StudyExport
 from overread.services.features import FeatureService
 from overread.services.identity_ports import SharedBuckets
 from overread.services.optout import OptOutService
@@ -266,6 +269,8 @@ def make_world(*, buckets: SharedBuckets | None = None, **settings: Any) -> Worl
         ),
         features=FeatureService(database=db, clock=clock, cache=assemble.features),
         opt_outs=OptOutService(database=db, clock=clock),
+        exports=StudyExport(database=db, objects=objects),
+        copier=lambda members, write: Copier(words=lambda: nullcontext(None))(members, write),
         patient_reports=PatientReportService(database=db, clock=clock),
         audit_search=AuditSearchService(database=db),
         events=db.events,

@@ -103,6 +103,7 @@ ROUTES = [
         lambda s: f"/api/studies/{s.study}/instances/{s.sop}/image.png?boxes=all",
         CLINICAL,
     ),
+    Route("POST", "/api/studies/{studyId}/export", lambda s: f"/api/studies/{s.study_uid}/export", ADMIN),
     Route("GET", "/studies/{study_id}", lambda s: f"/studies/{s.study_uid}", CLINICAL),
     Route(
         "GET",

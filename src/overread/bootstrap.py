@@ -430,8 +430,11 @@ def build_app(overread: Overread) -> FastAPI:
     """The HTTP application: API and pages."""
     from overread import api, web
     from overread.http.app import create_app
+    from overread.dicom.deidentify.copier import Copier
+    from overread.http.app import create_app
     from overread.http.wiring import HttpSettings, Services
     from overread.services.audit_search import AuditSearchService
+    from overread.services.export import StudyExport
     from overread.services.features import FeatureService
     from overread.services.optout import OptOutService
     from overread.services.patient_report import PatientReportService
@@ -449,6 +452,8 @@ def build_app(overread: Overread) -> FastAPI:
         access=access(overread),
         features=FeatureService(database=overread.database, clock=now, cache=overread.assemble.features),
         opt_outs=OptOutService(database=overread.database, clock=now),
+        exports=StudyExport(database=overread.database, objects=overread.objects),
+        copier=lambda members, write: Copier()(members, write),
         patient_reports=PatientReportService(database=overread.database, clock=now),
         events=PostgresEvents(overread.login(roles.DOOR, direct=True)),
         settings=HttpSettings(

@@ -16,7 +16,7 @@ from overread.cli_analyze import analyze
 from overread.cli_audit import audit
 from overread.cli_backup import BACKUP_EPILOG, RESTORE_EPILOG, backup, restore
 from overread.cli_deidentify import EPILOG as DEIDENTIFY_EPILOG
-from overread.cli_deidentify import deidentify
+from overread.cli_deidentify import EXPORT_EPILOG, deidentify, export
 from overread.cli_keys import keys
 from overread.cli_optout import optout, patient
 from overread.cli_pacs import pacs
@@ -70,6 +70,7 @@ def _root(
 app.command(epilog=ANALYZE_EPILOG)(analyze)
 app.command(epilog=VALIDATE_EPILOG)(validate)
 app.command(epilog=DEIDENTIFY_EPILOG)(deidentify)
+app.command(epilog=EXPORT_EPILOG)(export)
 app.command(epilog=BACKUP_EPILOG)(backup)
 app.command(epilog=RESTORE_EPILOG)(restore)
 

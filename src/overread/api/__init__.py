@@ -4,6 +4,7 @@ from overread.api.analyses import router as _analyses
 from overread.api.api_keys import router as _api_keys
 from overread.api.audit import router as _audit
 from overread.api.events import router as _events
+from overread.api.exports import router as _exports
 from overread.api.features import router as _features
 from overread.api.health import router as _health
 from overread.api.images import router as _images
@@ -23,6 +24,7 @@ ROUTERS = (
     _uploads,
     _studies,
     _images,
+    _exports,
     _events,
     _features,
     _optouts,

@@ -119,6 +119,7 @@ ROUTES: Final[Mapping[tuple[str, str], Entry]] = {
     ("POST", "/admin/patients"): Inside(A.PATIENT_OPTED_OUT),
     ("POST", "/admin/patients/{opt_out}/removal"): Inside(A.PATIENT_OPTED_IN),
     ("POST", "/admin/patients/report"): Inside(A.PATIENT_REPORT),
+    ("POST", "/api/studies/{studyId}/export"): Inside(A.EXPORT_MADE),
     # the trail itself
     ("GET", "/api/audit"): Inside(A.AUDIT_VIEW),
     ("POST", "/api/audit/search"): Inside(A.AUDIT_VIEW),

@@ -288,6 +288,7 @@ FeatureManager = Annotated[Identity, Depends(changing(Permission.MANAGE_FEATURES
 OptOutReader = Annotated[Identity, Depends(reading(Permission.MANAGE_OPT_OUTS))]
 OptOutManager = Annotated[Identity, Depends(changing(Permission.MANAGE_OPT_OUTS))]
 AccessReporter = Annotated[Identity, Depends(changing(Permission.REPORT_ACCESS))]
+StudyExporter = Annotated[Identity, Depends(changing(Permission.EXPORT_STUDIES))]
 UserManager = Annotated[Identity, Depends(changing(Permission.MANAGE_USERS))]
 UserReader = Annotated[Identity, Depends(reading(Permission.MANAGE_USERS))]
 AuditReader = Annotated[Identity, Depends(reading(Permission.SEE_AUDIT))]

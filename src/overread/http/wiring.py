@@ -17,6 +17,7 @@ from overread.services.access import AccessService
 from overread.services.audit_search import AuditSearchService
 from overread.services.audit_tally import Tally
 from overread.services.degradation import Watch
+from overread.services.export import Copier, StudyExport
 from overread.services.features import FeatureService
 from overread.services.identity_ports import SharedBuckets
 from overread.services.optout import OptOutService
@@ -117,6 +118,9 @@ class Services:
     opt_outs: OptOutService
     patient_reports: PatientReportService
     audit_search: AuditSearchService
+    exports: StudyExport
+    #: Makes one export's copies, with a key of its own.
+    copier: Copier
     events: EventSource
     settings: HttpSettings
     clock: Clock

@@ -78,8 +78,3 @@ class NewFolder:
             part.replace(target)
         except OSError as error:
             raise StorageFull(f"{target.name} cannot be written ({error.strerror}).") from error
-
-    def reports(self, report: ExportReport) -> None:
-        """Beside the copies: there is nothing in them that could not travel along."""
-        self.write(PurePosixPath(REPORT_JSON), report.to_json().encode())
-        self.write(PurePosixPath(REPORT_HTML), report.to_html().encode())

@@ -63,6 +63,16 @@ class ExportReport:
     studies: set[str] = field(default_factory=set)
     boxes: int = 0
 
+    @property
+    def done(self) -> int:
+        """Files written."""
+        return len(self.files)
+
+    @property
+    def not_done(self) -> int:
+        """Files refused."""
+        return len(self.refused)
+
     def add(self, done: Exported) -> None:
         """One file is written."""
         file = done.file

@@ -47,6 +47,8 @@ class Permission(StrEnum):
     SEE_AUDIT = "see_audit"
     #: Who looked at a patient's studies.
     REPORT_ACCESS = "report_access"
+    #: Copies of images without names, to take out of the house.
+    EXPORT_STUDIES = "export_studies"
 
 
 _CLINICAL = frozenset({Permission.READ_STUDIES, Permission.REQUEST_ANALYSIS, Permission.UPLOAD})
@@ -62,6 +64,7 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
         Permission.MANAGE_FEATURES,
         Permission.MANAGE_OPT_OUTS,
         Permission.REPORT_ACCESS,
+        Permission.EXPORT_STUDIES,
         Permission.SEE_AUDIT,
     },
     Role.OPERATOR: frozenset({Permission.SEE_SYSTEM}),
