@@ -265,9 +265,12 @@ def model_list() -> None:
     registry.close()
 
 
-@app.command(epilog="Example: `overread doctor`")
-def doctor() -> None:
-    """Check this installation: state folder, database, object store, models, decoders, ports, dead letters."""
+@app.command(epilog="Exit status: 0; 1 if something needs care. Examples: `overread doctor` · `overread doctor --json`")
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Compare every object with the database too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check this installation, from the disk to the last backup, and say how to mend what is wrong."""
     from overread.doctor import run
 
-    raise typer.Exit(run(Settings()))
+    raise typer.Exit(run(Settings(), deep=deep, json_output=as_json))

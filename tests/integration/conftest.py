@@ -26,11 +26,12 @@ DATABASE = os.environ.get("OVERREAD_TEST_DATABASE", "embedded")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of what only one kind of server has are marked `embedded_only`."""
+    """On an external server: what has its own embedded one, or is about it (`embedded_only`), is not run again."""
     if DATABASE == "embedded":
         return
     for item in items:
-        if item.get_closest_marker("embedded_only"):
+        uses = "settings" in getattr(item, "fixturenames", ()) or item.get_closest_marker("any_database")
+        if not uses or item.get_closest_marker("embedded_only"):
             item.add_marker(pytest.mark.skip(reason="about the embedded server"))
 
 

@@ -141,7 +141,7 @@ class Bench:
 
     def jobs(self, task: str) -> list[tuple[str, int]]:
         """(analysis id, priority) of the waiting jobs of a task, as the worker would take them."""
-        with psycopg.connect(self.overread.login(roles.WORKER)) as connection:
+        with psycopg.connect(self.overread.login(roles.WORKER, direct=True)) as connection:
             rows = connection.execute(
                 "SELECT args->>'analysis', priority FROM procrastinate_jobs WHERE task_name = %s"
                 " AND status = 'todo' AND args->>'tenant' = %s ORDER BY priority DESC, id",

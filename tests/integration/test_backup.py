@@ -34,7 +34,10 @@ from tests.integration.conftest import DATABASE, installation
 from tests.integration.test_supervisor import eventually, free_port
 
 #: pynetdicom leaves the socket of a refused connection to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.any_database,
+]
 TENANT = bootstrap.DEMO_TENANT
 
 

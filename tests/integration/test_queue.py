@@ -41,7 +41,7 @@ def _work(
     async def run() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        queue = WorkerQueue(overread.login(roles.WORKER), tasks, concurrency=concurrency, policy=FAST)
+        queue = WorkerQueue(overread.login(roles.WORKER, direct=True), tasks, concurrency=concurrency, policy=FAST)
 
         def sweep() -> None:
             if until():
@@ -65,7 +65,7 @@ def test_a_job_vanishes_with_its_transaction(overread: Overread, tenant: TenantI
     with pytest.raises(RuntimeError), overread.database.unit(tenant) as unit:
         unit.jobs.enqueue("never", {"id": "x"}, priority=0)
         raise RuntimeError
-    assert (tenant.slug, "x") not in queued_ids(overread.login(roles.WORKER), "never", "id")
+    assert (tenant.slug, "x") not in queued_ids(overread.login(roles.WORKER, direct=True), "never", "id")
 
 
 def test_one_at_a_time_per_lock(overread: Overread, tenant: TenantId) -> None:
@@ -125,7 +125,7 @@ def test_jobs_of_a_killed_worker_run_elsewhere(overread: Overread, tenant: Tenan
         """
     )
     _enqueue(overread, tenant, "killed", "precious")
-    conninfo = overread.login(roles.WORKER)
+    conninfo = overread.login(roles.WORKER, direct=True)
     with subprocess.Popen([sys.executable, "-c", script, conninfo], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
@@ -140,7 +140,7 @@ def test_jobs_of_a_killed_worker_run_elsewhere(overread: Overread, tenant: Tenan
 def test_a_job_whose_end_could_not_be_written_is_queued_again(overread: Overread, tenant: TenantId) -> None:
     """As after a database restart between the work and its acknowledgement: `doing`, by a worker that lives."""
     _enqueue(overread, tenant, "orphan", "first", "second")
-    conninfo = overread.login(roles.WORKER)
+    conninfo = overread.login(roles.WORKER, direct=True)
     seen: list[str] = []
 
     def job(_tenant: TenantId, identifier: str) -> None:

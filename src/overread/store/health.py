@@ -118,7 +118,7 @@ def _tenant(
             sql.SQL(
                 "SELECT (SELECT count(*) FROM {analyses} a WHERE (a.status = 'processing'"
                 "   AND a.started_at < now() - interval '30 minutes') OR (a.status = 'pending'"
-                "   AND a.created_at < now() - interval '5 minutes' AND NOT EXISTS (SELECT FROM"
+                "   AND a.updated_at < now() - interval '5 minutes' AND NOT EXISTS (SELECT FROM"
                 "   jobs.procrastinate_jobs j WHERE j.status IN ('todo', 'doing') AND j.queue_name = {queue}"
                 "   AND j.args->>'analysis' = a.id::text))),"
                 " (SELECT count(DISTINCT study_id) FROM {instances} WHERE NOT assembled"
