@@ -30,8 +30,8 @@ SETTINGS = {
     "state": "Folder of all that the installation keeps: database, objects, keys, logs. Made with mode 0700.",
     "database_url": "An external PostgreSQL, as a URL or libpq string of an owner that may create roles and schemas. "
     "Empty: the embedded one.",
-    "database_direct_url": "The same server without pgbouncer, for LISTEN. Only needed behind a pooler in transaction "
-    "mode.",
+    "database_direct_url": "The same server without pgbouncer, for LISTEN and migrations. Only behind a pooler in "
+    "transaction mode: where it is set, no statement is prepared at `OVERREAD_DATABASE_URL`.",
     "objects_url": "Object store: a folder, or `s3://bucket/prefix` (also `gs://`, `az://`). Empty: `objects` in the "
     "state folder. Credentials come from the usual `AWS_*` variables.",
     "master_key": "Master key that wraps the tenants' data keys: 64 hexadecimal digits or `aws-kms:KEY`; several by commas, "
@@ -51,6 +51,9 @@ SETTINGS = {
     "dicom_tls_key": "The key of that certificate.",
     "dicom_tls_senders": "Certificates (PEM) that senders must show; the sha256 of its certificate names a sender.",
     "concurrency": "Jobs that one worker process runs at a time.",
+    "overload_jobs": "Waiting jobs beyond which the installation is overloaded: pages, log and `/readyz` say so; critical and "
+    "urgent studies come first as ever, routine ones take longer. 0: never.",
+    "low_disk_gib": "GiB of free disk below which pages, `/readyz` and `overread doctor` say that the disk is almost full.",
     "model_threads": "Threads that a model may use; 0: half of the cores.",
     "model_memory_mib": "MiB of address space that a model's process may take.",
     "model_timeout_s": "Seconds that one model run may take.",

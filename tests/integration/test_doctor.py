@@ -36,7 +36,7 @@ def said(findings: Iterator[Finding], state: State) -> str:
 
 
 @pytest.fixture
-def site(overread: bootstrap.Overread, tenant: TenantId) -> Site:
+def site(overread: bootstrap.Overread) -> Site:
     return Site(overread)
 
 
@@ -56,6 +56,7 @@ def changed(site: Site) -> Iterator[Callable[..., Site]]:
 
 def sql(settings: Settings, statement: str) -> None:
     with psycopg.connect(bootstrap.owner_conninfo(settings), autocommit=True) as connection:
+        connection.execute("SET search_path = jobs")  # procrastinate's triggers name no schema
         connection.execute(statement.encode())
 
 

@@ -72,6 +72,7 @@ _PLAIN: Final[Mapping[int, tuple[str, str]]] = {
 #: Sentences for errors whose own message is for the log, not for the caller.
 _CALM: Final[Mapping[type[OverreadError], str]] = {
     errors.StoreUnavailable: "The database cannot be reached just now. Nothing is lost; try again in a moment.",
+    errors.ObjectStoreUnavailable: "Images cannot be read or stored just now. Nothing is lost; try again in a moment.",
     errors.StorageFull: "The server has no room to store anything more. Nothing was accepted.",
     errors.ObjectMissing: "The stored object cannot be read.",
     errors.KeyUnavailable: "The key of this data cannot be had just now. Nothing was changed.",
