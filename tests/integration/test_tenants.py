@@ -327,7 +327,11 @@ def test_one_broken_hospital_stops_no_other(
 
 
 def _env(settings: Settings) -> dict[str, str]:
-    return {"OVERREAD_STATE": str(settings.state_dir)}
+    return {
+        "OVERREAD_STATE": str(settings.state_dir),
+        "OVERREAD_DATABASE_URL": settings.database_url,
+        "OVERREAD_DATABASE_DIRECT_URL": settings.database_direct_url,
+    }
 
 
 def test_the_reason_of_a_failure_holds_no_value(ward: Ward, owner_engine: sqlalchemy.Engine) -> None:

@@ -128,9 +128,14 @@ def _has_role(connection: sqlalchemy.Connection, role: str) -> bool:
 def _end_sessions(engine: sqlalchemy.Engine, role: str) -> None:
     try:
         with engine.begin() as connection:
+            power = connection.exec_driver_sql("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").scalar()
+            if not power:  # who may make roles may be a member for a moment
+                connection.exec_driver_sql(f"GRANT {role} TO CURRENT_USER")
             connection.exec_driver_sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,)
             )
+            if not power:
+                connection.exec_driver_sql(f"REVOKE {role} FROM CURRENT_USER")
     except sqlalchemy.exc.ProgrammingError as error:
         if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             raise
