@@ -252,7 +252,8 @@ def test_lost_and_orphaned_objects(site: Site, tenant: TenantId) -> None:
     assert f"{tenant}: 1 of 1 objects are not in the object store" in said(installation.every_object(site), State.ILL)
 
 
-def test_keys(site: Site, changed: Callable[..., Site]) -> None:
+def test_keys(site: Site, changed: Callable[..., Site], tenant: TenantId) -> None:
+    assert site.overread.database.unit(tenant).patient_index.version == 1
     other = changed(master_key="ab" * 32)
     assert "does not hold" in _examined(other, "keys")
 
