@@ -56,6 +56,7 @@ WORDS: Final[Mapping[A, str]] = {
     A.TOTP_CHANGED: "changed a second factor",
     A.API_KEY_CREATED: "made an API key",
     A.API_KEY_REVOKED: "revoked an API key",
+    A.CUSTODY_REPORTED: "PACS said what it keeps",
     A.OBJECTS_DELETED: "objects deleted",
     A.STUDY_DELETED: "study deleted",
     A.AUDIT_VIEW: "searched this trail",
