@@ -6,6 +6,7 @@ So every frame is decoded and stored uncompressed; nothing is lost by it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -120,25 +121,33 @@ def _set_data(new: Dataset, data: bytes, vr: str) -> None:
 def _blacken(
     pictures: list[NDArray[Any]], rules: PixelRules, finder: TextFinder, name: str
 ) -> tuple[list[NDArray[Any]], tuple[Box, ...]]:
-    """Look, blacken, look again. A box of one frame is blackened in all: a name that fades in is gone everywhere."""
+    """Look, blacken, look again, frame by frame.
+
+    A box of one frame is blackened in all, so a name that fades in is gone everywhere; and before the next frame is
+    looked at, so that only what is new in it has to be read.
+    """
     boxes: list[Box] = []
-    shows = list(range(len(pictures)))
-    for number in range(_PASSES + 1):
-        # A frame without a word has none after blackening either: only the others are looked at again.
-        by_frame = {frame: words for frame in shows if (words := _words(pictures[frame], rules, finder))}
-        if not by_frame:
-            return pictures, tuple(boxes)
-        if number == _PASSES:
-            break
-        found = sorted(set().union(*by_frame.values()), key=lambda box: (box.top, box.left, box.bottom, box.right))
-        boxes += [box for box in found if box not in boxes]
-        pictures = [_painted(picture, rules, found) for picture in pictures]
-        shows = list(by_frame)
-    raise BurnedInText(
-        f"{name} still shows text after {len(boxes)} places were blackened.",
-        remedy="Leave this image out, or blacken it by hand.",
-        file=name,
-    )
+    seen: set[bytes] = set()
+    for picture in pictures:
+        painted = _painted(picture, rules, boxes)
+        digest = hashlib.sha256(painted.tobytes()).digest()
+        if digest in seen:
+            continue
+        seen.add(digest)
+        for number in range(_PASSES + 1):
+            found = _words(painted, rules, finder)
+            if not found:
+                break
+            if number == _PASSES:
+                raise BurnedInText(
+                    f"{name} still shows text after {len(boxes)} places were blackened.",
+                    remedy="Leave this image out, or blacken it by hand.",
+                    file=name,
+                )
+            boxes += sorted(found, key=lambda box: (box.top, box.left, box.bottom, box.right))
+            painted = _painted(painted, rules, boxes)
+    kept = tuple(dict.fromkeys(boxes))
+    return [_painted(picture, rules, kept) for picture in pictures], kept
 
 
 def _words(picture: NDArray[Any], rules: PixelRules, finder: TextFinder) -> set[Box]:
@@ -175,6 +184,8 @@ def _as_seen(picture: NDArray[Any], rules: PixelRules) -> list[NDArray[np.uint8]
 
 
 def _painted(picture: NDArray[Any], rules: PixelRules, boxes: Sequence[Box]) -> NDArray[Any]:
+    if not boxes:
+        return picture
     painted = picture.copy()
     black: Any = picture.min()
     if rules.photometric == "MONOCHROME1":
