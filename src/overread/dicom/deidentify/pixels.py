@@ -27,6 +27,8 @@ _FLOAT_BYTES = {0x7FE00008: ("FloatPixelData", 4), 0x7FE00009: ("DoubleFloatPixe
 _MARGIN = 3
 #: So often is looked again whether a word is left.
 _PASSES = 4
+#: Confidence from which a word is one that somebody could read.
+_LEGIBLE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,8 @@ def _blacken(
             continue
         seen.add(digest)
         for number in range(_PASSES + 1):
-            found = _words(painted, rules, finder)
+            # By the last look only what reads as text counts: the edges of black boxes look a little like letters.
+            found = _words(painted, rules, finder, at_least=_LEGIBLE if number == _PASSES else 0.0)
             if not found:
                 break
             if number == _PASSES:
@@ -150,9 +153,9 @@ def _blacken(
     return [_painted(picture, rules, kept) for picture in pictures], kept
 
 
-def _words(picture: NDArray[Any], rules: PixelRules, finder: TextFinder) -> set[Box]:
+def _words(picture: NDArray[Any], rules: PixelRules, finder: TextFinder, *, at_least: float) -> set[Box]:
     seen = (word for shown in _as_seen(picture, rules) for word in finder.find(shown))
-    return {_grown(word.box, rules) for word in seen if not may_stay(word)}
+    return {_grown(word.box, rules) for word in seen if word.confidence >= at_least and not may_stay(word)}
 
 
 def _grown(box: Box, rules: PixelRules) -> Box:
