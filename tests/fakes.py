@@ -420,8 +420,11 @@ class FakeAnalyses:
         )
         return True
 
-    def back_to_pending(self, analysis_id: UUID, code: str, message: str) -> None:
-        self._change(analysis_id, status=AnalysisStatus.PENDING, error_code=code, error_message=message)
+    def back_to_pending(self, analysis_id: UUID, code: str, message: str, *, counted: bool = True) -> None:
+        attempts = self._state.analyses[analysis_id].attempts - (0 if counted else 1)
+        self._change(
+            analysis_id, status=AnalysisStatus.PENDING, error_code=code, error_message=message, attempts=attempts
+        )
 
     def cancel(self, analysis_id: UUID, now: datetime) -> AnalysisStatus | None:
         row = self._state.analyses.get(analysis_id)

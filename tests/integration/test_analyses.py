@@ -24,6 +24,7 @@ from overread.domain.errors import (
     InferenceError,
     InvalidDicom,
     ModelOutOfMemory,
+    ObjectStoreUnavailable,
     OverreadError,
     StudyNotFound,
     UnsupportedModality,
@@ -252,6 +253,19 @@ def test_a_transient_error_waits_for_its_next_attempt_and_says_why(bench: Bench)
     bench.service.run(bench.tenant, analysis)
     done = bench.latest(study)
     assert (done.status, done.attempts, done.error_code) == (AnalysisStatus.COMPLETED, 3, None)
+
+
+def test_a_store_that_is_away_is_no_attempt_and_no_study_is_lost(bench: Bench) -> None:
+    study = bench.receive()
+    bench.model.errors = [ObjectStoreUnavailable("away") for _ in range(7)]
+    for _ in range(7):
+        bench.service.run(bench.tenant, bench.latest(study).id)
+        waiting = bench.latest(study)
+        assert (waiting.status, waiting.error_code) == (AnalysisStatus.PENDING, "OBJECT_STORE_UNAVAILABLE")
+        assert waiting.attempts == 0
+    bench.service.run(bench.tenant, bench.latest(study).id)
+    done = bench.latest(study)
+    assert (done.status, done.attempts, done.error_code) == (AnalysisStatus.COMPLETED, 1, None)
 
 
 def test_three_attempts_then_failed_and_retry_is_offered(bench: Bench) -> None:

@@ -29,7 +29,7 @@ from overread.services.assemble import SR_PRIORITY, SR_TASK, enqueue_analysis
 from overread.services.custody import read_instance
 from overread.services.gate import modalities_of, not_analysed, turn_away
 from overread.services.ports import Clock, Database, DicomParser, ObjectStore, VolumeReader
-from overread.services.retry import RetryPolicy
+from overread.services.retry import RetryPolicy, is_away
 from overread.services.segmentation import SegmentationService, WrittenSeg
 from overread.services.study_inputs import inputs_of
 from overread.services.tenant_models import ChosenModels
@@ -225,7 +225,7 @@ class AnalyseService:
                     analysis=str(row.id),
                 )
             else:
-                unit.analyses.back_to_pending(row.id, error.code, str(error))
+                unit.analyses.back_to_pending(row.id, error.code, str(error), counted=not is_away(error))
                 enqueue_analysis(unit, row.id, row.study.id, row.priority, delay)
             unit.events.publish("analysis", {"analysis": str(row.id), "study": str(row.study.id)})
         log.warning("analysis failed", tenant=tenant.slug, analysis=str(row.id), code=error.code, again_in_s=delay)

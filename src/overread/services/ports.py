@@ -224,8 +224,8 @@ class AnalysisRepository(Protocol):
 
     def fail(self, analysis_id: UUID, code: str, message: str, now: datetime) -> bool: ...
 
-    def back_to_pending(self, analysis_id: UUID, code: str, message: str) -> None:
-        """After a transient error: it waits for its next attempt, and says why."""
+    def back_to_pending(self, analysis_id: UUID, code: str, message: str, *, counted: bool = True) -> None:
+        """After a transient error: it waits for its next attempt, and says why. Not `counted`: it was no attempt."""
         ...
 
     def cancel(self, analysis_id: UUID, now: datetime) -> AnalysisStatus | None:

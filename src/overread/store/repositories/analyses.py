@@ -51,7 +51,7 @@ class Analyses:
         self, study: StudyRow, *, requested_by: str, queue_priority: Level, now: datetime, analysis_id: UUID
     ) -> Created:
         """See the port. Two callers for one study are serialised by the study's row lock."""
-        self._connection.execute("SELECT 1 FROM studies WHERE id = %s FOR UPDATE", (study.id,))
+        self._connection.execute("SELECT 1 FROM studies WHERE id = %s FOR NO KEY UPDATE", (study.id,))
         live = self._connection.execute(
             "SELECT id, status, revision FROM image_analyses WHERE study_id = %s"
             " AND status IN ('pending', 'processing') AND NOT superseded",
@@ -145,12 +145,12 @@ class Analyses:
         """pending or processing -> failed."""
         return self._finish(analysis_id, "failed", now, code, message)
 
-    def back_to_pending(self, analysis_id: UUID, code: str, message: str) -> None:
-        """After a transient error: it waits for its next attempt, and says why."""
+    def back_to_pending(self, analysis_id: UUID, code: str, message: str, *, counted: bool = True) -> None:
+        """After a transient error: it waits for its next attempt, and says why. Not `counted`: it was no attempt."""
         self._connection.execute(
-            "UPDATE image_analyses SET status = 'pending', claim = NULL, error_code = %s, error_message = %s"
-            " WHERE id = %s AND status = 'processing'",
-            (code, message, analysis_id),
+            "UPDATE image_analyses SET status = 'pending', claim = NULL, error_code = %s, error_message = %s,"
+            " attempts = attempts - %s WHERE id = %s AND status = 'processing'",
+            (code, message, 0 if counted else 1, analysis_id),
         )
 
     def cancel(self, analysis_id: UUID, now: datetime) -> AnalysisStatus | None:
