@@ -121,7 +121,8 @@ def delete(
     if yes_delete is None:
         size = tenants.size(settings, slug)
         _err.print(
-            f"This deletes {state.name} ({slug}) for good: {_number(size.studies)} studies, {_number(size.users)} users."
+            f"This deletes {state.name} ({slug}) for good: {_number(size.studies)} studies, "
+            f"{_number(size.users)} users."
             " Its key is destroyed, so that no backup of its objects can be read again.",
             highlight=False,
         )

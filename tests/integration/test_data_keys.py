@@ -67,7 +67,8 @@ def test_shared_logins_read_no_key(overread: Overread, tenant: TenantId, role: s
         "SELECT * FROM overread.data_keys",
         "DELETE FROM overread.data_keys",
         "UPDATE overread.data_keys SET wrapped = NULL, state = 'shredded'",
-        "INSERT INTO overread.data_keys (tenant, purpose, version, state, master) VALUES ('x', 'data', 9, 'active', '')",
+        "INSERT INTO overread.data_keys (tenant, purpose, version, state, master)"
+        " VALUES ('x', 'data', 9, 'active', '')",
     ],
 )
 def test_a_tenants_log_in_cannot_touch_the_table(overread: Overread, tenant: TenantId, statement: str) -> None:

@@ -96,8 +96,8 @@ BEGIN
 END
 $$;
 
--- The audit trails of deleted tenants with their seals, so that they can still be checked. Only the owner reads them; the
--- key that stood for patients is gone with the tenant. Filled by store.audit_archive.
+-- The audit trails of deleted tenants with their seals, so that they can still be checked. Only the owner reads them;
+-- the key that stood for patients is gone with the tenant. Filled by store.audit_archive.
 CREATE TABLE overread.audit_archive (
     tenant      text NOT NULL,
     tx          xid8 NOT NULL,
