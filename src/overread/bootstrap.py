@@ -429,7 +429,6 @@ def access(overread: Overread) -> AccessService:
 def build_app(overread: Overread) -> FastAPI:
     """The HTTP application: API and pages."""
     from overread import api, web
-    from overread.http.app import create_app
     from overread.dicom.deidentify.copier import Copier
     from overread.http.app import create_app
     from overread.http.wiring import HttpSettings, Services

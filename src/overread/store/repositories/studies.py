@@ -217,7 +217,9 @@ class Studies:
 
     def assemble(self, study_id: UUID) -> StudyRow:
         """Close the present set of instances as a new revision if an image came; locks the study until commit."""
-        self._connection.execute("SELECT 1 FROM studies WHERE id = %s FOR UPDATE", (study_id,))
+        # Not FOR UPDATE: whoever filed an instance holds the study's key (the foreign key does that), so two that filed
+        # into one study would wait for each other until the server ends one of them.
+        self._connection.execute("SELECT 1 FROM studies WHERE id = %s FOR NO KEY UPDATE", (study_id,))
         new_images = self._connection.execute(
             "WITH closed AS (UPDATE instances SET assembled = true WHERE study_id = %s AND NOT assembled"
             " RETURNING is_image) SELECT count(*) FILTER (WHERE is_image) FROM closed",
