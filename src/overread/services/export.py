@@ -56,12 +56,15 @@ class StudyExport:
     def run(
         self, tenant: TenantId, study_id: str, *, by: str, copier: Copier, write: Write, at_most: int | None = None
     ) -> Copied:
-        """`study_id` is ours or the StudyInstanceUID. Raises `StudyNotFound`, and `Conflict` for too many images."""
+        """`study_id` is ours or the StudyInstanceUID. Raises `StudyNotFound`, and `Conflict` (still
+        coming in, too many images)."""
         with self.database.unit(tenant) as unit:
             study = unit.studies.find(study_id) if 0 < len(study_id) <= 64 else None
             if study is None:
                 raise StudyNotFound("There is no such study here.", lookedIn="own store")
             stored = unit.studies.instances(study.id)
+            if not stored:
+                raise Conflict("The study is still coming in.", remedy="Export it when its images are on the worklist.")
             if at_most is not None and len(stored) > at_most:
                 raise Conflict(
                     f"The study has {len(stored):,} images; at most {at_most:,} are exported over the web.",
