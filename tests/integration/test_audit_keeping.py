@@ -25,7 +25,7 @@ from overread.domain.errors import AuditReceiverUnavailable, Conflict
 from overread.domain.study import TenantId
 from overread.services.audit_forward import ForwardService
 from overread.services.audit_verify import Fault, verify
-from overread.store import audit_archive, audit_partitions, migrate, roles
+from overread.store import audit_archive, audit_partitions, migrate, roles, tenant_rows
 from overread.store.audit_log import SealedLogs
 from overread.store.audit_seals import PostgresTrail
 from tests.integration.audit_trail import DOCTOR, Trail, owner, sealed, trail
@@ -192,8 +192,7 @@ def test_the_trail_of_a_deleted_hospital_still_checks_out(
     sealed.write(2)
     assert admin.archive_tenant_audit(settings, owner_engine, sealed.tenant) == 14
     assert admin.archive_tenant_audit(settings, owner_engine, sealed.tenant) == 14, "may be run again"
-    with owner_engine.begin() as connection:
-        connection.exec_driver_sql(f"DROP SCHEMA {sealed.schema} CASCADE")
+    tenant_rows.drop(owner_engine, sealed.tenant)
     assert admin.archive_tenant_audit(settings, owner_engine, sealed.tenant) == 0
 
     def check() -> list[Fault]:

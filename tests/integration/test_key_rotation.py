@@ -278,6 +278,8 @@ def test_shredded_keys_leave_nothing_to_read(
         overread.database._ciphers.ring.reload(tenant)
     with pytest.raises(KeyShredded), overread.database.unit(tenant) as unit:
         unit.studies.get(study)
+    if settings.database_url:
+        return  # its files are not ours to read
     folder = bootstrap.embedded(settings).data
     with engine.connect() as connection:
         relation = connection.exec_driver_sql("SELECT pg_relation_filepath('overread.data_keys')").scalar_one()
