@@ -76,7 +76,7 @@ def test_overload_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     watch = Watch(queue=lambda: numbers.pop(0), overload_jobs=5)
     assert watch.condition(wait_s=5).notes == (OVERLOADED,)
     assert not watch.condition(wait_s=5).overloaded
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())  # where logs go depends on whether an earlier test set them up
     assert "overload begins" in said and "overload is over" in said
 
 
