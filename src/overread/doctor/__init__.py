@@ -30,18 +30,24 @@ def run(settings: Settings, *, deep: bool = False, json_output: bool = False) ->
 
 
 def examine(settings: Settings, *, deep: bool = False) -> list[Line]:
-    """All findings. A check that fails does not end the others."""
-    lines: list[Line] = []
+    """All findings. A check that fails does not end the others, and none makes a key that is not there."""
+    lines = _check("key files", lambda: machine.key_files(settings))
+    if not all(path.exists() for path in machine.installation_keys(settings)):
+        return lines
     overread = bootstrap.build(settings)
     try:
         for part, check in checks(Site(overread), deep=deep):
-            try:
-                lines += [Line(part=part, finding=finding) for finding in check()]
-            except (OverreadError, OSError, psycopg.Error) as error:
-                lines.append(Line(part=part, finding=installation.expected(error)))
+            lines += _check(part, check)
     finally:
         overread.close()
     return lines
+
+
+def _check(part: str, check: Check) -> list[Line]:
+    try:
+        return [Line(part=part, finding=finding) for finding in check()]
+    except (OverreadError, OSError, psycopg.Error) as error:
+        return [Line(part=part, finding=installation.expected(error))]
 
 
 def checks(site: Site, *, deep: bool) -> list[tuple[str, Check]]:
@@ -50,7 +56,6 @@ def checks(site: Site, *, deep: bool) -> list[tuple[str, Check]]:
     found: list[tuple[str, Check]] = [
         ("state folder", lambda: machine.state_folder(settings)),
         ("disk space", lambda: machine.disk(settings)),
-        ("key files", lambda: machine.key_files(settings)),
         ("database", lambda: installation.database(site)),
         ("migrations", lambda: installation.migrations(site)),
         ("clocks", lambda: installation.clocks(site)),

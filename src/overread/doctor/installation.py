@@ -9,11 +9,13 @@ from overread import bootstrap
 from overread.doctor.machine import served_here
 from overread.doctor.report import Finding, attention, ill, well
 from overread.domain.errors import OverreadError
+from overread.domain.study import TenantId
 from overread.services.degradation import QueueHealth, overloaded
 from overread.store import dump, health, migrate, roles
 from overread.store.audit_archive import owner_connection
 from overread.store.buckets import RedisBuckets
 from overread.store.health import QueueProbe, ServerFacts, TenantFacts
+from overread.store.keys import context
 
 OLDEST = 150000
 SKEW_S = 5.0
@@ -45,6 +47,15 @@ class Site:
             ahead = (server.now - (before + (after - before) / 2)).total_seconds()
             self._facts = server, tenants, ahead
         return self._facts
+
+    def wrapped_keys(self) -> list[tuple[str, str, int, str, bytes]]:
+        """(tenant, purpose, version, master key, wrapped key) of all data keys in use."""
+        engine = migrate.owner_engine(bootstrap.owner_conninfo(self.settings))
+        try:
+            with migrate.reachable(), dump.snapshot(engine) as snapshot:
+                return snapshot.wrapped_keys()
+        finally:
+            engine.dispose()
 
     def queue(self) -> QueueHealth:
         return QueueProbe(self.overread.login(roles.DOOR))()
@@ -147,9 +158,12 @@ def every_object(site: Site) -> Iterator[Finding]:
 
 
 def keys(site: Site) -> Iterator[Finding]:
-    tenants = site.overread.directory.tenants()
-    for tenant in tenants:
-        _ = site.overread.database.unit(tenant).patient_index.version  # raises if the tenant's keys cannot be had
+    """Every data key opens. Asked of the table itself: a process that is asked for keys makes those that lack."""
+    master = bootstrap.master_keys(site.settings)
+    wrapped = site.wrapped_keys()
+    for slug, purpose, version, key_id, key in wrapped:
+        master.unwrap(key, key_id, context(TenantId(slug=slug), purpose, version))
+    tenants = {slug for slug, *_ in wrapped}
     path = bootstrap.master_key_file(site.settings)
     where = f"the master key is in {path}"
     if path is None:

@@ -61,16 +61,27 @@ def disk(settings: Settings) -> Iterator[Finding]:
             yield well(free)
 
 
+def installation_keys(settings: Settings) -> list[Path]:
+    """Where `secret.key` and the master key should lie."""
+    paths = [settings.state_dir / "secret.key"]
+    if not settings.master_key:
+        paths.append(settings.master_key_file or settings.state_dir / "master.key")
+    return paths
+
+
 def key_files(settings: Settings) -> Iterator[Finding]:
     """Whoever reads these files reads everything."""
-    master = bootstrap.master_key_file(settings)
-    paths = [settings.state_dir / "secret.key", *([master] if master is not None else [])]
+    paths = installation_keys(settings)
     paths += [key for key in (settings.http_tls_key, settings.dicom_tls_key) if key is not None]
     bad = False
     for path in paths:
         if not path.exists():
             bad = True
-            yield ill(f"{path} is not there.", "Put it back from where you keep it: nothing can be read without it.")
+            yield ill(
+                f"{path} is not there.",
+                "Put it back from where you keep it: nothing can be read without it. Is there no installation yet, or"
+                " another one meant? `overread serve` makes one; OVERREAD_STATE says where.",
+            )
         elif path.stat().st_mode & 0o077:
             bad = True
             yield ill(f"Others may read {path}.", f"chmod 600 {path}")

@@ -6,6 +6,8 @@ sees its own schema only (DESIGN.md 4.6). Passwords are derived from the install
 
 from __future__ import annotations
 
+import base64
+import functools
 import hashlib
 import hmac
 from typing import Final
@@ -18,6 +20,9 @@ from overread.domain.study import TenantId
 WORKER = "overread_worker"
 #: Opens the door: reads tenants and senders; no patient data.
 DOOR = "overread_door"
+
+#: PostgreSQL's own number.
+_ITERATIONS: Final = 4096
 
 SHARED_SCHEMA = "overread"
 JOBS_SCHEMA = "jobs"
@@ -50,13 +55,28 @@ def login(conninfo: str, secret: bytes, role: str) -> str:
     return make_conninfo(conninfo, user=role, password=password(secret, role))
 
 
+@functools.lru_cache(maxsize=4096)
+def scram_secret(secret: bytes, role: str) -> str:
+    """What the server keeps of a log-in's password (RFC 5803), with a salt that is the same each time.
+
+    Setting a password in the clear makes a new salt at each start of the installation, and a pooler that hands log-ins
+    through (SCRAM) would hold keys of the old one. Besides, no password is in a statement that the server may log.
+    """
+    salt = hmac.new(secret, f"overread database salt {role}".encode(), hashlib.sha256).digest()[:16]
+    salted = hashlib.pbkdf2_hmac("sha256", password(secret, role).encode(), salt, _ITERATIONS)
+    stored = hashlib.sha256(hmac.new(salted, b"Client Key", hashlib.sha256).digest()).digest()
+    server = hmac.new(salted, b"Server Key", hashlib.sha256).digest()
+    salt64, stored64, server64 = (base64.b64encode(part).decode() for part in (salt, stored, server))
+    return f"SCRAM-SHA-256${_ITERATIONS}:{salt64}${stored64}:{server64}"
+
+
 def make_login(role: str, secret: bytes, search_path: str, *, tenant: bool) -> tuple[str, ...]:
     """What sets a log-in's password, schema and limits; may be run again at any time.
 
     It never says LOGIN: a suspended tenant's log-in stays closed.
     """
     statements = [
-        f"ALTER ROLE {role} NOINHERIT NOCREATEDB NOCREATEROLE PASSWORD '{password(secret, role)}'",
+        f"ALTER ROLE {role} NOINHERIT NOCREATEDB NOCREATEROLE PASSWORD '{scram_secret(secret, role)}'",
         f"ALTER ROLE {role} RESET ALL",
         f"ALTER ROLE {role} SET search_path = {search_path}",
     ]
