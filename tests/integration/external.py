@@ -43,6 +43,7 @@ pool_mode = transaction
 default_pool_size = 6
 server_idle_timeout = 10
 server_login_retry = 1
+query_wait_timeout = 5
 max_client_conn = 500
 ignore_startup_parameters = extra_float_digits
 logfile = {folder}/pgbouncer.log

@@ -496,3 +496,23 @@ def test_temporary_files_of_one_tenant_are_limited(
         connection.execute("SET work_mem = '64kB'")
         with pytest.raises(errors.ConfigurationLimitExceeded):
             connection.execute("SELECT count(*) FROM (SELECT n FROM generate_series(1, 400000) n ORDER BY -n) s")
+
+
+@pytest.mark.embedded_only
+def test_a_start_leaves_stored_passwords_as_they_are(
+    settings: Settings, owner_engine: sqlalchemy.Engine, house: House
+) -> None:
+    """A pooler that hands log-ins through keeps what was made of them."""
+
+    def stored() -> dict[str, str]:
+        with owner_engine.connect() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT rolname, rolpassword FROM pg_authid WHERE rolname ~ '^(overread|t)_'"
+            )
+            return {name: password for name, password in rows if name != "overread_owner"}
+
+    before = stored()
+    assert before and all(password.startswith("SCRAM-SHA-256$4096:") for password in before.values())
+    assert len(set(before.values())) == len(before)
+    migrate.ensure(owner_engine, settings.secret())
+    assert stored() == before
