@@ -28,7 +28,8 @@ from overread.render.outlines import SliceOutline
 from overread.services import acting
 from overread.services.feature_ports import COUNTED_AT_MOST
 from overread.services.identity_values import ApiKeyRow, ProviderRow
-from overread.services.ports import Database, EventSource, KeptObject, KeptObjects
+from overread.services.object_ports import KeptObject, KeptObjects
+from overread.services.ports import Database, EventSource
 from overread.services.values import (
     AnalysisFilter,
     AnalysisRow,
@@ -168,7 +169,9 @@ class FakeObjects:
     def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
         for (slug, key), data in list(self._bytes.items()):
             if slug == tenant.slug and key.startswith(prefix):
-                yield KeptObject(key=key, size=len(data), modified=self._times[slug, key])
+                yield KeptObject(
+                    key=key, size=len(data), modified=self._times[slug, key], tag=hashlib.sha256(data).hexdigest()
+                )
 
     def delete(self, tenant: TenantId, key: str) -> None:
         self._bytes.pop((tenant.slug, key), None)

@@ -123,7 +123,8 @@ def delete(
         _err.print(
             f"This deletes {state.name} ({slug}) for good: {_number(size.studies)} studies, "
             f"{_number(size.users)} users."
-            " Its key is destroyed, so that no backup of its objects can be read again.",
+            " Its key is destroyed: what is left of its objects is worthless."
+            " Backups made before still hold that key, wrapped: delete them too.",
             highlight=False,
         )
         yes_delete = typer.prompt(f"Type {slug} to delete it", err=True)

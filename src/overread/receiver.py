@@ -70,7 +70,8 @@ def run(settings: Settings, *, ready: Callable[[], None] = lambda: None, factory
 def parts(settings: Settings) -> ReceiverParts:
     """What a child works with: the default factory."""
     from overread import bootstrap
-    from overread.dicom.receive import ReceiveOptions, ReceiverParts, tls_context
+    from overread.dicom.association import tls_context
+    from overread.dicom.receive import ReceiveOptions, ReceiverParts
 
     overread = bootstrap.build(settings)
     tls = settings.dicom_tls

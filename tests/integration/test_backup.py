@@ -273,4 +273,4 @@ def test_an_interrupted_restore_goes_on(saved: Saved, tmp_path: Path) -> None:
         if server is not None:
             server.stop()
         stored = bootstrap.build(settings).stored
-        assert named <= {item.key for item in stored.listing(TENANT)} and len(named) >= 16
+        assert named <= {item.key for item in stored.list(TENANT)} and len(named) >= 16

@@ -28,8 +28,9 @@ from tests.conftest import _peer
 from tests.fakes import FakeClock, FakeDatabase
 from tests.receiving import DEMO, KnownSenders, data_set_of, running
 
+from overread.dicom.association import tls_context
 from overread.dicom.read import PydicomParser
-from overread.dicom.receive import ReceiveOptions, tls_context
+from overread.dicom.receive import ReceiveOptions
 from overread.domain.errors import SetupError
 from overread.domain.study import TenantId
 from overread.services.assemble import AssembleService

@@ -29,7 +29,7 @@ from overread.config import Settings
 from overread.domain.audit import AuditAction
 from overread.domain.errors import InvalidRequest, ObjectMissing, StorageFull
 from overread.domain.study import TenantId
-from overread.services.ports import ObjectStore
+from overread.services.object_ports import ObjectStore
 from overread.store.cipher import Ciphers
 from overread.store.encrypted_objects import EncryptedObjects
 from overread.store.objects import open_objects

@@ -247,7 +247,7 @@ def _fill_database(
 
 def _fill_objects(stored: PieceStore, blobs: Blobs, index: ObjectIndex, progress: Progress) -> None:
     tenant = TenantId(slug=index.tenant)
-    there = {item.key: item.size for item in stored.listing(tenant)}
+    there = {item.key: item.size for item in stored.list(tenant)}
     for number, (key, blob) in enumerate(entries(blobs, index)):
         if number % 50 == 0:
             progress(f"objects of {tenant}", number, index.count)

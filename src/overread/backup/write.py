@@ -205,7 +205,7 @@ class _Backup:
 
     def _objects(self, stored: PieceStore, tenant: TenantId, wanted: set[str], earlier: Manifest | None) -> ObjectIndex:
         known = self._known(tenant, earlier)
-        listed = list(stored.listing(tenant))
+        listed = list(stored.list(tenant))
         entries: list[bytes] = []
         seen, total = set(), 0
         for number, item in enumerate(listed):

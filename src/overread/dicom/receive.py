@@ -24,9 +24,6 @@ make the sender repeat for ever what cannot change; a plain success would hide t
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import ipaddress
 import re
 import socket
 import ssl
@@ -36,7 +33,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -48,12 +44,12 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
-    ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
     Verification,
 )
 
 from overread.dicom import fast_pdu
+from overread.dicom.association import certificate_sha256, plain_address, refuse_other_services
 from overread.dicom.commitment import CustodySink, answer_to
 from overread.dicom.listener import Listener
 from overread.dicom.store_message import (
@@ -68,7 +64,6 @@ from overread.domain.errors import (
     DuplicateUid,
     InvalidDicom,
     OverreadError,
-    SetupError,
     TooLarge,
     UnknownSender,
 )
@@ -144,24 +139,6 @@ class _Peer:
 
     tenant: TenantId
     sender: Sender
-
-
-def tls_context(certificate: Path, key: Path, senders_ca: Path | None) -> ssl.SSLContext:
-    """A server's context for TLS 1.3 and nothing older (PS3.15 B.13 asks for 1.2 at least).
-
-    With `senders_ca` (PEM, may hold several and self-signed ones) each sender must show a certificate that it covers,
-    whose sha256 then identifies the sender to the `SenderDirectory`. Raises `SetupError`.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_cert_chain(certificate, key)
-        if senders_ca is not None:
-            context.load_verify_locations(senders_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise SetupError(f"The DICOM receiver cannot use its TLS certificate or key: {error}.") from error
-    return context
 
 
 def verdict_of(error: Exception) -> Verdict:
@@ -268,11 +245,11 @@ class StorageScp:
         assoc = event.assoc
         request = cast(A_ASSOCIATE, assoc.requestor.primitive)
         called, calling = str(request.called_ae_title).strip(), str(request.calling_ae_title).strip()
-        address = _address(assoc.requestor.address)
+        address = plain_address(assoc.requestor.address)
         who = {"address": address, "calling_ae": calling, "called_ae": called}
         rejection = _CALLING_AE_NOT_RECOGNISED
         try:
-            certificate = _certificate_sha256(assoc)
+            certificate = certificate_sha256(assoc)
             tenant = self._senders.tenant_of(
                 called_ae=called, calling_ae=calling, address=address, certificate_sha256=certificate
             )
@@ -282,7 +259,7 @@ class StorageScp:
             rejection = _TEMPORARY_CONGESTION
             log.error("association_rejected", reason=getattr(error, "code", type(error).__name__), **who)
         else:
-            _refuse_other_services(request)
+            refuse_other_services(request)
             self._peers[assoc] = _Peer(tenant=tenant, sender=Sender(channel="dicom", name=calling, address=address))
             log.info("association_requested", tenant=tenant.slug, **who)
             return
@@ -357,26 +334,6 @@ class StorageScp:
         return Verdict(status=SUCCESS)
 
 
-def _is_storage(abstract_syntax: UID) -> bool:
-    """Whether a SOP class may be one of storage: unknown and private ones may, a known one of another service not."""
-    if abstract_syntax.is_private or abstract_syntax.name == str(abstract_syntax):
-        return True
-    return "Storage" in abstract_syntax.name and "Storage Commitment" not in abstract_syntax.name
-
-
-def _refuse_other_services(request: A_ASSOCIATE) -> None:
-    """Let pynetdicom's unrestricted negotiation see other services as such.
-
-    It goes by names of its own and takes some (Modality Worklist) for unknown storage classes. The answer repeats a
-    context's id and not its abstract syntax, so another one that it does refuse may stand in.
-    """
-    for context in request.presentation_context_definition_list:
-        abstract_syntax = UID(str(context.abstract_syntax))
-        served = (Verification, StorageCommitmentPushModel)
-        if abstract_syntax not in served and not _is_storage(abstract_syntax):
-            context.abstract_syntax = ModalityPerformedProcedureStep
-
-
 def _facts(peer: _Peer, request: StoreRequest) -> dict[str, Any]:
     """For the log: who and which kind, never which patient."""
     return {
@@ -406,19 +363,3 @@ def _same_instance(request: StoreRequest, data: bytes | memoryview) -> bool:
         return True
     uid = found[2][: int.from_bytes(found[1], "little")].rstrip(b"\0 ")
     return uid == request.sop_instance_uid.encode("ascii", "replace")
-
-
-def _address(text: str) -> str:
-    """An IP address in its one spelling: an IPv4 address that came over IPv6 as IPv4."""
-    with contextlib.suppress(ValueError):
-        parsed = ipaddress.ip_address(text.partition("%")[0])
-        return str(getattr(parsed, "ipv4_mapped", None) or parsed)
-    return text
-
-
-def _certificate_sha256(assoc: Association) -> str | None:
-    sock = assoc.dul.socket.socket if assoc.dul.socket is not None else None
-    if not isinstance(sock, ssl.SSLSocket):
-        return None
-    certificate = sock.getpeercert(binary_form=True)
-    return hashlib.sha256(certificate).hexdigest() if certificate else None

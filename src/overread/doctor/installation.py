@@ -138,7 +138,7 @@ def every_object(site: Site) -> Iterator[Finding]:
         with migrate.reachable(), dump.snapshot(engine) as snapshot:
             for tenant in snapshot.tenants:
                 named = set(snapshot.object_keys(tenant))
-                there = {item.key for item in site.overread.stored.listing(tenant)}
+                there = {item.key for item in site.overread.stored.list(tenant)}
                 if lost := named - there:
                     bad = True
                     yield ill(

@@ -17,8 +17,8 @@ from cryptography import x509
 from overread import bootstrap
 from overread.backup import last_backup
 from overread.config import Settings
+from overread.dicom.association import tls_context as dicom_context
 from overread.dicom.decoders import missing_decoders
-from overread.dicom.receive import tls_context as dicom_context
 from overread.doctor.report import Finding, attention, ill, well
 from overread.domain.errors import OverreadError, SetupError
 from overread.http.server import tls_context as http_context

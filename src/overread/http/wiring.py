@@ -20,9 +20,10 @@ from overread.services.degradation import Watch
 from overread.services.export import Copier, StudyExport
 from overread.services.features import FeatureService
 from overread.services.identity_ports import SharedBuckets
+from overread.services.object_ports import ObjectStore
 from overread.services.optout import OptOutService
 from overread.services.patient_report import PatientReportService
-from overread.services.ports import Clock, Database, DicomParser, EventSource, ObjectStore
+from overread.services.ports import Clock, Database, DicomParser, EventSource
 from overread.services.tenant_settings import TenantSettings
 from overread.services.values import DeadLetter, Filed
 

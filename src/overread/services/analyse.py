@@ -28,7 +28,8 @@ from overread.render.outlines import SliceOutline, outlines
 from overread.services.assemble import SR_PRIORITY, SR_TASK, enqueue_analysis
 from overread.services.custody import read_instance
 from overread.services.gate import modalities_of, not_analysed, turn_away
-from overread.services.ports import Clock, Database, DicomParser, ObjectStore, VolumeReader
+from overread.services.object_ports import ObjectStore
+from overread.services.ports import Clock, Database, DicomParser, VolumeReader
 from overread.services.retry import RetryPolicy, is_away
 from overread.services.segmentation import SegmentationService, WrittenSeg
 from overread.services.study_inputs import inputs_of

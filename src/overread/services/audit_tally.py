@@ -20,7 +20,8 @@ from overread.domain.audit import Actor, AuditAction, AuditOutcome, PatientRef
 from overread.domain.errors import OverreadError
 from overread.domain.study import TenantId
 from overread.services import acting
-from overread.services.ports import AuditTrail, Clock, Database
+from overread.services.ports import Clock, Database
+from overread.services.trail_ports import AuditTrail
 
 log = structlog.get_logger(__name__)
 

@@ -19,7 +19,8 @@ from overread.domain.errors import InPacs, InvalidRequest, PacsUnavailable, Unkn
 from overread.domain.ids import new_uid
 from overread.domain.study import StoredInstance, TenantId
 from overread.services.custody_ports import CommitmentPeer, CustodyReport, CustodyRequest, Pacs, RequestState
-from overread.services.ports import Clock, Database, ObjectStore
+from overread.services.object_ports import ObjectStore
+from overread.services.ports import Clock, Database
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,8 @@ from overread.domain.audit import AuditAction
 from overread.domain.errors import Conflict, StudyNotFound
 from overread.domain.study import StoredInstance, TenantId
 from overread.services.custody import read_instance
-from overread.services.ports import Database, ObjectStore
+from overread.services.object_ports import ObjectStore
+from overread.services.ports import Database
 from overread.services.unpack import Member
 
 Write = Callable[[PurePosixPath, bytes], None]

@@ -5,16 +5,14 @@ Every method that touches data works for one tenant: a `UnitOfWork` is one trans
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 from uuid import UUID
 
 from overread.domain.analysis import AnalysisOutcome, AnalysisStatus
-from overread.domain.audit import Actor, AuditAction, AuditEvent, AuditFilter, AuditOutcome, PatientRef
 from overread.domain.features import NotAnalysed
 from overread.domain.image import ImageInstance
 from overread.domain.modality import Modality
@@ -31,6 +29,8 @@ from overread.services.feature_ports import (
     WorklistRepository,
 )
 from overread.services.identity_ports import ApiKeyRepository, ProviderRepository, SessionRepository, UserRepository
+from overread.services.key_ports import PatientIndex
+from overread.services.trail_ports import AuditLog, AuditTrail
 from overread.services.values import (
     AnalysisFilter,
     AnalysisRow,
@@ -43,50 +43,8 @@ from overread.services.values import (
     SegRequest,
     SrRequest,
     StudyRow,
-    TenantKeys,
     WaitingStudy,
 )
-
-
-class ObjectStore(Protocol):
-    """Bytes by key. `put` returns only after they are durable (fsynced, or acknowledged by S3)."""
-
-    def put(self, tenant: TenantId, key: str, data: bytes | memoryview) -> None:
-        """Raises `StorageFull`."""
-        ...
-
-    def get(self, tenant: TenantId, key: str) -> bytes:
-        """Raises `ObjectMissing`."""
-        ...
-
-    def exists(self, tenant: TenantId, key: str) -> bool: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeptObject:
-    """An object as a listing shows it."""
-
-    key: str
-    #: Bytes as they lie there: encrypted ones are a little longer.
-    size: int
-    #: When it was put last, aware.
-    modified: datetime
-
-
-class KeptObjects(ObjectStore, Protocol):
-    """What retention needs besides."""
-
-    def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
-        """Objects whose key starts with `prefix`, in any order. Raises `StoreUnavailable`."""
-        ...
-
-    def delete(self, tenant: TenantId, key: str) -> None:
-        """For good when it returns; what is not there is fine. Raises `StoreUnavailable`, `InvalidRequest`."""
-        ...
-
-    def move(self, tenant: TenantId, source: str, target: str) -> None:
-        """Replaces what lies there. Killed in between, both are there. Raises `ObjectMissing`, `StoreUnavailable`."""
-        ...
 
 
 class DicomParser(Protocol):
@@ -290,97 +248,6 @@ class EventSink(Protocol):
     """Announces changes to listening pages when the transaction commits (ids only)."""
 
     def publish(self, kind: str, ids: Mapping[str, str]) -> None: ...
-
-
-class AuditTrail(Protocol):
-    """Who did what to which study: rows that are only ever added to."""
-
-    def record(
-        self,
-        action: AuditAction,
-        *,
-        actor: Actor | str,
-        study_id: UUID | None = None,
-        patient: PatientRef | None = None,
-        outcome: AuditOutcome = AuditOutcome.SUCCESS,
-        code: str = "",
-        address: str = "",
-        channel: str = "",
-        **facts: Any,
-    ) -> None:
-        """Never waits for another writer. `facts` are plain JSON and name no patient; who it is goes into `patient`
-        (a study's own one if it is left out) and is kept as a keyed hash. A name as `actor` is completed by who acts
-        just now (`services.acting`). `code` is the error's of what was denied or failed.
-        """
-        ...
-
-
-class AuditLog(Protocol):
-    """The trail to read in."""
-
-    def search(self, flt: AuditFilter) -> tuple[AuditEvent, ...]:
-        """Newest first, at most `flt.limit`."""
-        ...
-
-
-class KeyManagement(Protocol):
-    """Wraps data keys by a master key: `store.keys_master` (file, environment) or a KMS."""
-
-    @property
-    def key_id(self) -> str:
-        """Of the master key that wraps now; kept beside what it wrapped."""
-        ...
-
-    def wrap(self, key: bytes, context: str) -> bytes:
-        """`key` encrypted, and bound to `context`. Raises `KeyUnavailable`."""
-        ...
-
-    def unwrap(self, wrapped: bytes, key_id: str, context: str) -> bytes:
-        """Raises `KeyUnavailable`: no such master key, a changed `wrapped`, or another `context`."""
-        ...
-
-    def refresh(self) -> None:
-        """See whether another master key wraps now."""
-        ...
-
-
-class KeyRing(Protocol):
-    """The data keys of tenants, unwrapped, in memory for a short time."""
-
-    def keys(self, tenant: TenantId) -> TenantKeys:
-        """The same object while nothing changed. Raises `KeyUnavailable`, `KeyShredded`, `StoreUnavailable`."""
-        ...
-
-    def reload(self, tenant: TenantId) -> TenantKeys:
-        """As `keys`, and not from memory."""
-        ...
-
-
-class KeyShredder(Protocol):
-    """`store.keys_admin`: what deleting a tenant does to its keys. Needs the owner's log-in."""
-
-    def shred(self, tenant: TenantId) -> None:
-        """Delete all wrapped keys of the tenant, and never make new ones: what they encrypted is worthless.
-
-        Other processes forget theirs within seconds. Doing it twice is fine.
-        """
-        ...
-
-
-class PatientIndex(Protocol):
-    """Stands for patients where their identifiers must not be: opt-outs, audit, search. One tenant's."""
-
-    def blind(self, issuer: str, patient_id: str) -> bytes:
-        """32 bytes, the same for the same patient for ever (key rotation included), another in another tenant.
-
-        `issuer` is IssuerOfPatientID (0010,0021) or "", `patient_id` PatientID (0010,0020). HMAC-SHA256: nobody without
-        the tenant's key can make it or undo it.
-        """
-        ...
-
-    def content(self, sha256: str) -> str:
-        """64 hexadecimal digits that stand for a file's sha256: names an object without telling which file it is."""
-        ...
 
 
 class UnitOfWork(Protocol):

@@ -15,7 +15,9 @@ from overread.domain.study import InstanceRecord, ReceiveOutcome, Sender, Tenant
 from overread.services import acting
 from overread.services.assemble import AssembleService
 from overread.services.audit_tally import Tally
-from overread.services.ports import Clock, Database, DicomParser, ObjectStore, PatientIndex, UnitOfWork
+from overread.services.key_ports import PatientIndex
+from overread.services.object_ports import ObjectStore
+from overread.services.ports import Clock, Database, DicomParser, UnitOfWork
 from overread.services.values import Filed, Rejection
 
 log = structlog.get_logger(__name__)

@@ -24,7 +24,8 @@ import structlog
 from overread.domain.audit import AuditAction
 from overread.domain.study import TenantId
 from overread.services.custody_ports import InstanceFacts, ObjectFacts, Pacs, SegFacts
-from overread.services.ports import Clock, Database, KeptObject, KeptObjects
+from overread.services.object_ports import KeptObject, KeptObjects
+from overread.services.ports import Clock, Database
 from overread.services.tenant_settings import TenantSettings
 
 log = structlog.get_logger(__name__)

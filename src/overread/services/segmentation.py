@@ -20,7 +20,8 @@ from overread.domain.ids import uid_from_uuid
 from overread.domain.segment import Segment
 from overread.domain.study import TenantId
 from overread.domain.volume import Volume
-from overread.services.ports import ObjectStore, SegWriter
+from overread.services.object_ports import ObjectStore
+from overread.services.ports import SegWriter
 from overread.services.tracking import tracking_uids
 from overread.services.values import AnalysisRow, OutlinedSegment, SegReference, SegRequest
 

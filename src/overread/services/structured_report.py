@@ -11,7 +11,8 @@ from overread.domain.errors import OverreadError
 from overread.domain.ids import uid_from_uuid
 from overread.domain.study import TenantId
 from overread.services.custody import read_instance
-from overread.services.ports import Clock, Database, ObjectStore, SrWriter
+from overread.services.object_ports import ObjectStore
+from overread.services.ports import Clock, Database, SrWriter
 from overread.services.segmentation import seg_reference
 from overread.services.values import SrRequest
 

@@ -13,7 +13,8 @@ from overread.domain.modality import Modality, is_ct, modality_of
 from overread.domain.series import SeriesToRead, StackedSeries
 from overread.domain.study import InstanceRecord, StoredInstance, TenantId
 from overread.services.custody import read_instance
-from overread.services.ports import DicomParser, ObjectStore, VolumeReader
+from overread.services.object_ports import ObjectStore
+from overread.services.ports import DicomParser, VolumeReader
 
 #: Of a series that no analyser reads yet, so many images are looked at, spread evenly: kind and quality.
 _SAMPLES = 3

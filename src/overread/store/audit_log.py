@@ -22,7 +22,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class AuditLog:
-    """Implements `services.ports.AuditLog`. Every filter has an index that ends in time and id."""
+    """Implements `services.trail_ports.AuditLog`. Every filter has an index that ends in time and id."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from overread.domain.errors import IdentifiersDamaged, KeyUnavailable
 from overread.domain.study import TenantId
-from overread.services.ports import KeyRing
+from overread.services.key_ports import KeyRing
 from overread.services.values import TenantKeys
 
 #: A sealed value: format, version of the data key, nonce; then ciphertext and tag.
@@ -41,7 +41,7 @@ def derive(secret: bytes, purpose: str, *, salt: bytes | None = None) -> bytes:
 
 
 class BlindIndex:
-    """HMAC-SHA256 of normalised values by a tenant's index key. Implements `services.ports.PatientIndex`."""
+    """HMAC-SHA256 of normalised values by a tenant's index key. Implements `services.key_ports.PatientIndex`."""
 
     def __init__(self, index_key: bytes) -> None:
         self._keys = {kind: derive(index_key, kind) for kind in ("patient", "patient id", "accession", "word", "hash")}
@@ -173,7 +173,7 @@ class Values:
         return self._ciphers.of(self._tenant).index
 
     def blind(self, issuer: str, patient_id: str) -> bytes:
-        """See `BlindIndex.blind`: `services.ports.PatientIndex` for a unit of work."""
+        """See `BlindIndex.blind`: `services.key_ports.PatientIndex` for a unit of work."""
         return self.index.blind(issuer, patient_id)
 
     def content(self, sha256: str) -> str:

@@ -1,4 +1,4 @@
-"""Objects encrypted with their tenant's data key. Implements `services.ports.ObjectStore` over a plain store.
+"""Objects encrypted with their tenant's data key. Implements `services.object_ports.ObjectStore` over a plain store.
 
 An object is a header of 32 bytes and chunks of 1 MiB (STREAM: Hoang, Reyhanitabar, Rogaway, Vizár 2015), each sealed
 by AES-256-GCM with 16 bytes of tag:
@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from overread.domain.errors import ObjectDamaged
 from overread.domain.study import TenantId
-from overread.services.ports import KeptObject
+from overread.services.object_ports import KeptObject
 from overread.store.cipher import Ciphers, derive
 from overread.store.objects import PieceStore, Readable
 

@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from overread.domain.errors import KeyShredded, KeyUnavailable, StoreUnavailable
 from overread.domain.study import TenantId
-from overread.services.ports import KeyManagement
+from overread.services.key_ports import KeyManagement
 from overread.services.values import TenantKeys
 from overread.store import roles
 from overread.store.keys_master import KEY_BYTES
@@ -40,7 +40,7 @@ class _Entry:
 
 
 class DatabaseKeyRing:
-    """Implements `services.ports.KeyRing`. Safe for many threads; one of them asks, the others go on with what is."""
+    """Implements `services.key_ports.KeyRing`. Safe for many threads; one asks, the others go on with what is."""
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ import sqlalchemy
 
 from overread.domain.errors import KeyShredded, NotFound
 from overread.domain.study import TenantId
-from overread.services.ports import KeyManagement
+from overread.services.key_ports import KeyManagement
 from overread.store import roles
 from overread.store.keys import context
 from overread.store.keys_master import KEY_BYTES
@@ -35,7 +35,7 @@ class KeyState:
 
 
 class OwnerKeys:
-    """Implements `services.ports.KeyShredder`, and the rest of a key's life."""
+    """Implements `services.key_ports.KeyShredder`, and the rest of a key's life."""
 
     def __init__(self, engine: sqlalchemy.Engine, master: KeyManagement | None) -> None:
         """`master` wraps what is new; shredding, retiring and looking need none."""

@@ -10,7 +10,7 @@ PREFIX = "aws-kms:"
 
 
 class AwsKms:
-    """Implements `services.ports.KeyManagement`: Encrypt and Decrypt, with our context as its encryption context."""
+    """Implements `services.key_ports.KeyManagement`: Encrypt and Decrypt with our context."""
 
     def __init__(self, key: str) -> None:
         """`key` is an id, ARN or alias. Region and credentials come from the usual AWS_* variables, another server from

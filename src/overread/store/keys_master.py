@@ -16,14 +16,14 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from overread.domain.errors import KeyUnavailable, SetupError
-from overread.services.ports import KeyManagement
+from overread.services.key_ports import KeyManagement
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
 
 
 class LocalMasterKeys:
-    """Implements `services.ports.KeyManagement` with keys that this process holds: AES-256-GCM."""
+    """Implements `services.key_ports.KeyManagement` with keys that this process holds: AES-256-GCM."""
 
     def __init__(self, load: Callable[[], Sequence[bytes]], *, where: str) -> None:
         """`load` reads the keys, the wrapping one first; it is asked again when a key is missing. `where` is named to
@@ -93,7 +93,7 @@ def parse_keys(text: str, *, where: str) -> list[bytes]:
 
 
 class SeveralKeys:
-    """Implements `services.ports.KeyManagement` with several: the first wraps, whoever knows a key unwraps."""
+    """Implements `services.key_ports.KeyManagement` with several: the first wraps, whoever knows a key unwraps."""
 
     def __init__(self, first: KeyManagement, *others: KeyManagement) -> None:
         self._first = first

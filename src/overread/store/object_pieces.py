@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from overread.domain.errors import InvalidRequest, ObjectMissing
 from overread.domain.study import TenantId
-from overread.services.ports import KeptObject
+from overread.services.object_ports import KeptObject
 
 MAX_KEY_LENGTH = 200
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*){0,7}")
@@ -49,27 +48,12 @@ class PieceStore(Protocol):
         ...
 
     def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
-        """In any order."""
+        """In any order. Raises `ObjectStoreUnavailable`."""
         ...
 
     def move(self, tenant: TenantId, source: str, target: str) -> None:
         """Raises `ObjectMissing`."""
         ...
-
-    def listing(self, tenant: TenantId) -> Iterator[Listed]:
-        """All of a tenant's, in no order. Raises `ObjectStoreUnavailable`."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listed:
-    """An object that is there."""
-
-    key: str
-    #: In bytes, as stored (encrypted).
-    size: int
-    #: Another one whenever the object was written again.
-    tag: str
 
 
 def check_key(key: str) -> str:

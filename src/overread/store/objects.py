@@ -1,4 +1,4 @@
-"""Bytes by key: a folder of this machine, or S3 by URL. Both implement `services.ports.ObjectStore`."""
+"""Bytes by key: a folder of this machine, or S3 by URL. Both implement `services.object_ports.ObjectStore`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from pathlib import Path
 
 from overread.domain.errors import ObjectMissing, ObjectStoreUnavailable, SetupError, StorageFull
 from overread.domain.study import TenantId
-from overread.services.ports import KeptObject
-from overread.store.object_pieces import MAX_KEY_LENGTH, Listed, Pieces, PieceStore, Readable, check_key, move_pieces
+from overread.services.object_ports import KeptObject
+from overread.store.object_pieces import MAX_KEY_LENGTH, Pieces, PieceStore, Readable, check_key, move_pieces
 from overread.store.objects_s3 import PATIENCE, S3Objects
 
 __all__ = [
     "MAX_KEY_LENGTH",
     "PATIENCE",
-    "Listed",
     "LocalObjects",
     "PieceStore",
     "Pieces",
@@ -117,21 +116,8 @@ class LocalObjects:
             path.unlink()
             _sync_folder(path.parent)
 
-    def listing(self, tenant: TenantId) -> Iterator[Listed]:
-        """All of a tenant's, in no order; what is put or deleted meanwhile may be among them or not."""
-        folder = self.root / tenant.slug
-        for shard in sorted(folder.iterdir()) if folder.is_dir() else ():
-            with os.scandir(shard) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    with contextlib.suppress(FileNotFoundError):
-                        found = entry.stat(follow_symlinks=False)
-                        tag = f"{found.st_mtime_ns}-{found.st_ino}"
-                        yield Listed(key=entry.name.replace("~", "/"), size=found.st_size, tag=tag)
-
     def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
-        """In any order. Sizes are those on disk."""
+        """In any order; what is put or deleted meanwhile may be among them or not. Sizes are those on disk."""
         start = prefix.replace("/", "~")
         for shard in range(256):
             try:
@@ -143,11 +129,12 @@ class LocalObjects:
                     if entry.name.startswith(".") or not entry.name.startswith(start):
                         continue
                     with contextlib.suppress(FileNotFoundError):  # it went just now
-                        found = entry.stat()
+                        found = entry.stat(follow_symlinks=False)
                         yield KeptObject(
                             key=entry.name.replace("~", "/"),
                             size=found.st_size,
                             modified=datetime.fromtimestamp(found.st_mtime, UTC),
+                            tag=f"{found.st_mtime_ns}-{found.st_ino}",
                         )
 
     def move(self, tenant: TenantId, source: str, target: str) -> None:

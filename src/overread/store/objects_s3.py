@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from overread.domain.errors import ObjectMissing, ObjectStoreUnavailable, SetupError
 from overread.domain.study import TenantId
-from overread.services.ports import KeptObject
-from overread.store.object_pieces import Listed, Pieces, Readable, check_key
+from overread.services.object_ports import KeptObject
+from overread.store.object_pieces import Pieces, Readable, check_key
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as ObstoreStore
@@ -97,16 +97,6 @@ class S3Objects:
         with contextlib.suppress(ObjectMissing), _translated(key):
             obstore.delete(self._store, _s3_path(tenant, key))
 
-    def listing(self, tenant: TenantId) -> Iterator[Listed]:
-        """All of a tenant's. Raises `ObjectStoreUnavailable`."""
-        import obstore
-
-        with _translated(tenant.slug):
-            for batch in obstore.list(self._store, f"{tenant.slug}/", chunk_size=1000):
-                for found in batch:
-                    tag = found.get("e_tag") or str(found["last_modified"])
-                    yield Listed(key=found["path"].removeprefix(f"{tenant.slug}/"), size=found["size"], tag=tag)
-
     def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
         """In any order. Raises `ObjectStoreUnavailable`."""
         import obstore
@@ -118,7 +108,9 @@ class S3Objects:
                 for found in batch:
                     key = found["path"].removeprefix(f"{tenant.slug}/")
                     if key.startswith(prefix):
-                        yield KeptObject(key=key, size=found["size"], modified=found["last_modified"])
+                        modified = found["last_modified"]
+                        tag = found.get("e_tag") or str(modified)
+                        yield KeptObject(key=key, size=found["size"], modified=modified, tag=tag)
 
     def move(self, tenant: TenantId, source: str, target: str) -> None:
         """The service copies it; killed in between, both are there.

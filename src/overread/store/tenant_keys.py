@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlalchemy
 
 from overread.domain.study import TenantId
-from overread.services.ports import KeyManagement
+from overread.services.key_ports import KeyManagement
 from overread.services.values import TenantKeys
 from overread.store.keys import DatabaseKeyRing
 
 
 class OwnerKeyRing(DatabaseKeyRing):
-    """Implements `services.ports.KeyRing`. Makes no keys."""
+    """Implements `services.key_ports.KeyRing`. Makes no keys."""
 
     def __init__(self, engine: sqlalchemy.Engine, master: KeyManagement) -> None:
         super().__init__(lambda _tenant: "", master)

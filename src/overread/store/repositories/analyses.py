@@ -15,12 +15,11 @@ from overread.domain.errors import Conflict
 from overread.domain.ids import uuid7
 from overread.domain.modality import Modality
 from overread.domain.priority import Level
-from overread.services.feature_ports import COUNTED_AT_MOST
 from overread.services.tracking import tracking_uids
 from overread.services.values import AnalysisFilter, AnalysisRow, Created, StudyRow
 from overread.store.cipher import Values
 from overread.store.codec import to_json
-from overread.store.repositories.identifiers import text_clause
+from overread.store.repositories.analysis_search import conditions, total
 from overread.store.repositories.rows import ANALYSIS_COLUMNS, STUDY_COLUMNS, analysis_row
 
 _SELECT = f"SELECT {ANALYSIS_COLUMNS}, {STUDY_COLUMNS} FROM image_analyses a JOIN studies s ON s.id = a.study_id"  # noqa: S608
@@ -300,30 +299,7 @@ class Analyses:
         rows = self._rows.execute(
             f"{_SELECT} WHERE {where} ORDER BY {order} LIMIT %s OFFSET %s", [*values, flt.limit, before]
         ).fetchall()
-        return tuple(self._with_results(rows)), self._total(where, values, before, len(rows), flt.limit)
-
-    def _total(self, where: str, values: list[Any], before: int, shown: int, limit: int) -> int:
-        """Exact up to `COUNTED_AT_MOST`, beyond it the planner's estimate: to count a million takes 100 ms each time.
-
-        Never less than what the pages up to this one hold, and one more while a page is full: whoever asks for page
-        after page gets to the end.
-        """
-        if 0 < shown < limit:
-            return before + shown
-        source = "image_analyses a JOIN studies s ON s.id = a.study_id" if "s." in where else "image_analyses a"
-        counted = self._connection.execute(
-            f"SELECT count(*) FROM (SELECT FROM {source} WHERE {where} LIMIT %s) AS counted",  # noqa: S608
-            [*values, COUNTED_AT_MOST + 1],
-        ).fetchone()
-        total: int = counted[0] if counted else 0
-        if total <= COUNTED_AT_MOST:
-            return total
-        plan = self._connection.execute(
-            f"EXPLAIN (FORMAT JSON) SELECT FROM {source} WHERE {where}",
-            values,
-        ).fetchone()
-        estimate = int(plan[0][0]["Plan"]["Plan Rows"]) if plan else 0
-        return max(total, estimate, before + shown + (1 if shown == limit else 0))
+        return tuple(self._with_results(rows)), total(self._connection, where, values, before, len(rows), flt.limit)
 
     def unfinished(self) -> tuple[AnalysisRow, ...]:
         """Pending and processing ones, oldest first: what the sweep compares with the queue."""
@@ -375,40 +351,3 @@ class Analyses:
         for row in self._rows.execute(query, (ids,)).fetchall():
             found.setdefault(row["analysis_id"], []).append(row)
         return found
-
-
-def conditions(flt: AnalysisFilter, sealed: Values) -> tuple[str, list[Any]]:
-    """The WHERE of a search, every value a parameter."""
-    clauses: list[str] = ["true"]
-    values: list[Any] = []
-
-    def add(clause: str, *parameters: Any) -> None:
-        clauses.append(clause)
-        values.extend(parameters)
-
-    if not flt.with_superseded:
-        add("NOT a.superseded")
-    if flt.repeat_only:
-        add("a.repeat_flagged")
-    if flt.patient_id is not None:
-        add("s.patient_id_blind = %s", sealed.index.patient_id(flt.patient_id))
-    if flt.modality is not None:
-        add("a.modality = %s", flt.modality)
-    if flt.status is not None:
-        add("a.status = %s", flt.status)
-    if flt.priority is not None:
-        add("a.priority = %s", flt.priority.rank)
-    if flt.date_from is not None:
-        add("a.requested_at >= %s", flt.date_from)
-    if flt.date_to is not None:
-        add("a.requested_at <= %s", flt.date_to)
-    if flt.not_analysed_only:
-        # An array, so that the few studies lead to their analyses and not a million analyses to their studies.
-        add(
-            "a.study_id = ANY (ARRAY(SELECT u.id FROM studies u WHERE u.not_analysed_since IS NOT NULL"
-            " AND NOT u.not_analysed_alone))"
-        )
-    if flt.text:
-        clause, parameters = text_clause(sealed, flt.text)
-        add(clause, *parameters)
-    return " AND ".join(clauses), values

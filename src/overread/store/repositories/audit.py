@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from overread.domain.audit import Actor, AuditAction, AuditOutcome, PatientRef
 from overread.domain.study import TenantId
 from overread.services import acting
-from overread.services.ports import PatientIndex
+from overread.services.key_ports import PatientIndex
 
 _REMEMBERED: Final = 10_000
 #: Seconds: a study may get another patient, when a mistake at the modality is put right.
@@ -50,7 +50,7 @@ _patients = PatientsOfStudies()
 
 
 class Audit:
-    """Implements `services.ports.AuditTrail`."""
+    """Implements `services.trail_ports.AuditTrail`."""
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 
-from overread.services.ports import PatientIndex
+from overread.services.key_ports import PatientIndex
 from overread.services.values import OptOut
 
 _COLUMNS = "id, patient_index, any_issuer, reason, added_by, added_at, removed_by, removed_at, removal_reason"

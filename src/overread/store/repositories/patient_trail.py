@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 
 from overread.domain.audit import PatientRef
-from overread.services.ports import PatientIndex
+from overread.services.key_ports import PatientIndex
 from overread.services.values import PatientEvents
 
 #: A view that is repeated within a minute is a row with a count (services.audit_tally).

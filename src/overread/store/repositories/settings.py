@@ -11,7 +11,7 @@ from overread.services.values import StoredSetting
 
 
 class Settings:
-    """Implements `services.ports.SettingsRepository`."""
+    """Implements `services.feature_ports.SettingsRepository`."""
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         self._connection = connection

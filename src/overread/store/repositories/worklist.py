@@ -14,7 +14,8 @@ from psycopg.rows import dict_row
 from overread.services.feature_ports import COUNTED_AT_MOST
 from overread.services.values import AnalysisFilter, WorklistRow
 from overread.store.cipher import Values
-from overread.store.repositories.analyses import Analyses, conditions
+from overread.store.repositories.analyses import Analyses
+from overread.store.repositories.analysis_search import conditions
 from overread.store.repositories.identifiers import text_clause
 from overread.store.repositories.rows import STUDY_COLUMNS, study_row
 
