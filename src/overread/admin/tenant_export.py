@@ -31,6 +31,7 @@ from overread.domain.errors import InvalidRequest, ObjectMissing, StorageFull
 from overread.domain.study import TenantId
 from overread.services.object_ports import ObjectStore
 from overread.store.cipher import Ciphers
+from overread.store.durable import write_durably
 from overread.store.encrypted_objects import EncryptedObjects
 from overread.store.objects import open_objects
 from overread.store.tenant_keys import OwnerKeyRing
@@ -89,7 +90,7 @@ def _prepare(folder: Path, tenant: TenantId) -> None:
     mark = folder / ".tenant"
     there = {path.name for path in folder.iterdir()}
     if not there:
-        _write(mark, tenant.slug.encode())
+        write_durably(mark, tenant.slug.encode())
     elif not mark.exists() or mark.read_text() != tenant.slug:
         raise InvalidRequest(
             f"The folder {folder} is not empty and holds no export of {tenant}.", remedy="Name another folder."
@@ -122,7 +123,7 @@ class _Writer:
             "leftOut": sorted(f"{table}.{column}" for table, column in SECRETS),
             "files": self.files,
         }
-        _write(self.folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+        write_durably(self.folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
         (self.folder / DONE).unlink(missing_ok=True)
         return Exported(
             folder=self.folder,
@@ -196,15 +197,6 @@ class _Writer:
         entry = {"sha256": digest.hexdigest(), "bytes": size}
         self.files[name] = entry
         return entry
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
 
 
 def _size(path: Path) -> int:

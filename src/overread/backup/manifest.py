@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ import orjson
 
 from overread.backup.blobs import Blob
 from overread.domain.errors import BackupDamaged, NotFound
+from overread.store.durable import write_durably
 
 _NAME = re.compile(r"\d{8}T\d{6}Z")
 FORMAT = 1
@@ -85,18 +85,9 @@ def write(folder: Path, manifest: Manifest, secret: bytes) -> Path:
     place = folder / "backups"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = orjson.dumps({"format": FORMAT, **asdict(manifest)}, option=orjson.OPT_INDENT_2)
-    _write(place / f"{manifest.name}.sig", _signature(content, secret).encode())
-    _write(place / f"{manifest.name}.json", content)
+    write_durably(place / f"{manifest.name}.sig", _signature(content, secret).encode())
+    write_durably(place / f"{manifest.name}.json", content)
     return place / f"{manifest.name}.json"
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.rename(path)
 
 
 def names(folder: Path) -> list[str]:

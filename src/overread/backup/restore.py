@@ -25,6 +25,7 @@ from overread.config import Settings
 from overread.domain.errors import BackupDamaged, Conflict, InvalidRequest, KeyUnavailable, StorageFull
 from overread.domain.study import TenantId
 from overread.store import dump, keys_master, migrate
+from overread.store.durable import write_durably
 from overread.store.objects import PieceStore, open_objects
 
 #: Left by a restore for the operator to compare with: settings of the backup, without secrets.
@@ -168,7 +169,7 @@ def _exists(path: Path) -> bool:
 
 
 def _put_keys(settings: Settings, place: Path, secret: bytes, manifest: Manifest) -> None:
-    _put_key(settings.state_dir / "secret.key", secret.hex() + "\n")
+    write_durably(settings.state_dir / "secret.key", f"{secret.hex()}\n".encode())
     target = bootstrap.master_key_file(settings)
     if target is not None and not target.exists():
         source = place / "master.key"
@@ -178,19 +179,12 @@ def _put_keys(settings: Settings, place: Path, secret: bytes, manifest: Manifest
             )
         text = source.read_text()
         keys_master.parse_keys(text, where=str(source))
-        _put_key(target, text)
+        write_durably(target, text.encode())
     if target is not None:
         held = {keys_master.key_id_of(k) for k in keys_master.parse_keys(target.read_text(), where=str(target))}
         lacking = [key for key in manifest.master_keys if key.startswith("local:") and key not in held]
         if lacking:
             raise KeyUnavailable(f"{target} lacks the master key {lacking[0]}, which this backup needs.")
-
-
-def _put_key(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
 
 
 @contextmanager

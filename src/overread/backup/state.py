@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import orjson
+
+from overread.store.durable import write_durably
 
 LAST = "backup.json"
 #: While it is there, the installation is half restored and must not be served.
@@ -43,9 +44,4 @@ def last_backup(state: Path) -> LastBackup | None:
 
 def put(path: Path, value: dict[str, object]) -> None:
     """JSON, whole or not at all, readable by this user only."""
-    temporary = path.with_name(f".{path.name}.part")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
-        handle.write(orjson.dumps(value))
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.rename(path)
+    write_durably(path, orjson.dumps(value))

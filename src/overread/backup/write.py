@@ -7,7 +7,6 @@ are not read again.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from overread.config import Settings
 from overread.domain.errors import Conflict, InvalidRequest, ObjectMissing, SetupError, StoreUnavailable
 from overread.domain.study import TenantId
 from overread.store import dump
+from overread.store.durable import write_durably
 from overread.store.keys import context
 from overread.store.objects import PieceStore, open_objects
 
@@ -291,9 +291,4 @@ def _write_key(path: Path, content: bytes) -> None:
         known = content.decode().split()
         kept = [key for key in path.read_text().split() if key not in known]
         content = "\n".join([*known, *kept]).encode() + b"\n"
-    temporary = path.with_name(f".{path.name}.{hashlib.sha256(content).hexdigest()[:8]}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.rename(path)
+    write_durably(path, content)

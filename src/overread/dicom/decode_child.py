@@ -7,11 +7,8 @@ crash. Requests and replies go over stdin and stdout: see `pipes`.
 
 from __future__ import annotations
 
-import os
-import resource
 import struct
 import sys
-import warnings
 import zlib
 from collections.abc import Mapping
 from typing import IO, Any
@@ -21,7 +18,7 @@ from numpy.typing import NDArray
 from pydicom.pixels.decoders.base import get_decoder
 
 from overread.dicom import jpeg12
-from overread.dicom.pipes import read_message, write_message
+from overread.dicom.pipes import become_child, read_message, write_message
 from overread.dicom.quiet import quiet
 
 #: Of address space; the largest frame that is decoded takes 256 MB, a decoder a few times that.
@@ -107,16 +104,8 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
 
 
 def main() -> None:
-    """Take the memory limit and serve. What the decoders print goes nowhere: it is neither asked for nor clean."""
-    for limit, value in ((resource.RLIMIT_AS, MEMORY_LIMIT), (resource.RLIMIT_CORE, 0)):
-        try:
-            resource.setrlimit(limit, (value, value))
-        except (ValueError, OSError):
-            # A system without this limit, or with a lower one.
-            continue
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    warnings.simplefilter("ignore")
+    """Serve until the other side is gone."""
+    replies = become_child(MEMORY_LIMIT)
     serve(sys.stdin.buffer, replies)
 
 

@@ -1,14 +1,34 @@
-"""Messages to and from a decoder process: JSON and raw bytes, so that a decoder taken over stays harmless."""
+"""Messages to and from a process that reads untrusted pixels: JSON and bytes, so that one taken over is harmless."""
 
 from __future__ import annotations
 
 import json
+import os
+import resource
 import struct
+import warnings
 from collections.abc import Mapping
 from typing import IO, Any
 
 _HEAD = struct.Struct("<IQ")
 _MAX_HEAD = 1 << 16
+
+
+def become_child(memory_limit: int) -> IO[bytes]:
+    """Take the memory limit (bytes of address space); where the replies go.
+
+    What libraries print goes nowhere: it is neither asked for nor clean.
+    """
+    for limit, value in ((resource.RLIMIT_AS, memory_limit), (resource.RLIMIT_CORE, 0)):
+        try:
+            resource.setrlimit(limit, (value, value))
+        except (ValueError, OSError):
+            # A system without this limit, or with a lower one.
+            continue
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    warnings.simplefilter("ignore")
+    return replies
 
 
 def write_message(stream: IO[bytes], head: Mapping[str, Any], body: bytes | memoryview) -> None:

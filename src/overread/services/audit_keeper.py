@@ -5,23 +5,17 @@ In a thread of its own, so that a receiver that does not answer keeps nobody wai
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
-from overread.domain.errors import OverreadError
 from overread.domain.study import TenantId
 from overread.services.audit_forward import ForwardService
 from overread.services.audit_seal import SealService
-
-log = structlog.get_logger(__name__)
+from overread.services.rounds import attempt, hospitals, repeated
 
 EVERY_S: Final = 60.0
-_STOP_S: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,45 +29,15 @@ class AuditKeeper:
 
     def once(self) -> None:
         """Seal all tenants first: what is sealed is kept, whatever becomes of the receiver."""
-        try:
-            tenants = tuple(self.tenants())
-        except OverreadError as error:
-            log.warning("audit.postponed", code=error.code)
-            return
+        tenants = hospitals("audit", self.tenants)
         for tenant in tenants:
-            self._one(self.seal.run, tenant)
+            attempt("audit", self.seal.run, tenant)
         if self.forward is None:
             return
         for tenant in tenants:
-            if not self._one(self.forward.run, tenant):
+            if not attempt("audit", self.forward.run, tenant):
                 return
 
-    def _one(self, work: Callable[[TenantId], object], tenant: TenantId) -> bool:
-        try:
-            work(tenant)
-        except OverreadError as error:
-            log.warning("audit.postponed", tenant=tenant.slug, code=error.code, reason=str(error))
-            return False
-        except Exception:  # the outermost loop: a fault with one hospital must not end the keeping of the others
-            log.exception("audit.crashed", tenant=tenant.slug)
-            return False
-        return True
-
-    @contextmanager
-    def running(self, *, every_s: float = EVERY_S) -> Iterator[None]:
+    def running(self, *, every_s: float = EVERY_S) -> AbstractContextManager[None]:
         """Once at the beginning and then again and again, while the block lasts."""
-        stop = threading.Event()
-
-        def keep() -> None:
-            while True:
-                self.once()
-                if stop.wait(every_s):
-                    return
-
-        thread = threading.Thread(target=keep, name="audit keeper", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(timeout=_STOP_S)
+        return repeated("audit", self.once, first_s=0.0, every_s=every_s)

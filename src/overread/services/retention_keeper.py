@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
-
-from overread.domain.errors import OverreadError
 from overread.domain.study import TenantId
 from overread.services.custody import CustodyService
 from overread.services.retention import RetentionService
-
-log = structlog.get_logger(__name__)
+from overread.services.rounds import attempt, hospitals, repeated
 
 EVERY_S: Final = 3600.0
 #: A worker that has just started has better things to do.
 _FIRST_S: Final = 300.0
 #: Every object is listed to find those that no row names: once a day is enough.
 _ORPHANS_EVERY_S: Final = 24 * 3600.0
-_STOP_S: Final = 5.0
 
 
 @dataclass(kw_only=True)
@@ -37,19 +31,9 @@ class RetentionKeeper:
     _listed: dict[TenantId, float] = field(default_factory=dict)
 
     def once(self) -> None:
-        """One round over all hospitals; what one of them breaks does not keep the others waiting."""
-        try:
-            tenants = tuple(self.tenants())
-        except OverreadError as error:
-            log.warning("retention.postponed", code=error.code)
-            return
-        for tenant in tenants:
-            try:
-                self._one(tenant)
-            except OverreadError as error:
-                log.warning("retention.postponed", tenant=tenant.slug, code=error.code, reason=str(error))
-            except Exception:  # the outermost loop: a fault with one hospital must not end the round
-                log.exception("retention.crashed", tenant=tenant.slug)
+        """One round over all hospitals."""
+        for tenant in hospitals("retention", self.tenants):
+            attempt("retention", self._one, tenant)
 
     def _one(self, tenant: TenantId) -> None:
         self.custody.ask(tenant)
@@ -59,21 +43,6 @@ class RetentionKeeper:
         if orphans:
             self._listed[tenant] = now
 
-    @contextmanager
-    def running(self, *, first_s: float = _FIRST_S, every_s: float = EVERY_S) -> Iterator[None]:
+    def running(self, *, first_s: float = _FIRST_S, every_s: float = EVERY_S) -> AbstractContextManager[None]:
         """Again and again, while the block lasts."""
-        stop = threading.Event()
-
-        def keep() -> None:
-            wait = first_s
-            while not stop.wait(wait):
-                self.once()
-                wait = every_s
-
-        thread = threading.Thread(target=keep, name="retention keeper", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(timeout=_STOP_S)
+        return repeated("retention", self.once, first_s=first_s, every_s=every_s)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,6 +14,7 @@ import orjson
 from overread.domain.errors import StorageFull
 from overread.domain.study import TenantId
 from overread.services.audit_chain import Anchor
+from overread.store.durable import write_durably
 
 
 class FileAnchors:
@@ -56,16 +55,9 @@ class FileAnchors:
         return kept
 
     def _write(self, tenant: TenantId, kept: dict[str, Any]) -> None:
-        path = self._folder / f"{tenant.slug}.json"
-        temporary = self._folder / f".{tenant.slug}-{secrets.token_hex(4)}"
         try:
-            with temporary.open("wb") as handle:
-                handle.write(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.rename(path)
+            write_durably(self._folder / f"{tenant.slug}.json", orjson.dumps(kept, option=orjson.OPT_INDENT_2))
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise StorageFull(f"The audit anchor cannot be written: {error.strerror or error}.") from error
 
     @contextmanager

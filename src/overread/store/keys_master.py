@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from overread.domain.errors import KeyUnavailable, SetupError
 from overread.services.key_ports import KeyManagement
+from overread.store.durable import sync_folder
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -172,7 +173,7 @@ def _replace(path: Path, keys: Sequence[bytes]) -> None:
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     _write(temporary, keys)
     temporary.rename(path)
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 def _make(path: Path) -> None:
@@ -185,7 +186,7 @@ def _make(path: Path) -> None:
             return
         finally:
             temporary.unlink()
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise SetupError(
             f"Cannot write the master key file {path}: {error.strerror or error}.",
@@ -199,11 +200,3 @@ def _write(path: Path, keys: Sequence[bytes]) -> None:
         handle.write("".join(f"{key.hex()}\n" for key in keys))
         handle.flush()
         os.fsync(handle.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

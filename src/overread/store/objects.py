@@ -16,6 +16,7 @@ from pathlib import Path
 from overread.domain.errors import ObjectMissing, ObjectStoreUnavailable, SetupError, StorageFull
 from overread.domain.study import TenantId
 from overread.services.object_ports import KeptObject
+from overread.store.durable import sync_folder
 from overread.store.object_pieces import MAX_KEY_LENGTH, Pieces, PieceStore, Readable, check_key, move_pieces
 from overread.store.objects_s3 import PATIENCE, S3Objects
 
@@ -114,7 +115,7 @@ class LocalObjects:
         path = self.path(tenant, key)
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def list(self, tenant: TenantId, prefix: str = "") -> Iterator[KeptObject]:
         """In any order; what is put or deleted meanwhile may be among them or not. Sizes are those on disk."""
@@ -147,7 +148,7 @@ class LocalObjects:
         try:
             if folder.exists():
                 shutil.rmtree(folder)
-                _sync_folder(self.root)
+                sync_folder(self.root)
         except OSError as error:
             raise ObjectStoreUnavailable(f"Objects could not be deleted: {error.strerror or error}.") from error
 
@@ -166,8 +167,8 @@ class LocalObjects:
             for part in (folder, *(folder / f"{shard:02x}" for shard in range(256))):
                 with contextlib.suppress(FileExistsError):
                     part.mkdir(mode=0o700)
-            _sync_folder(folder)
-            _sync_folder(self.root)
+            sync_folder(folder)
+            sync_folder(self.root)
             self._made.add(tenant)
 
 
@@ -214,7 +215,7 @@ def _replace(target: Path, pieces: Pieces) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def _write_all(descriptor: int, pieces: Pieces) -> None:
@@ -222,14 +223,6 @@ def _write_all(descriptor: int, pieces: Pieces) -> None:
         left = memoryview(piece).cast("B")
         while left:
             left = left[os.write(descriptor, left) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_objects(url: str, default_folder: Path) -> LocalObjects | S3Objects:

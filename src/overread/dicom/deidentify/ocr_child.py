@@ -9,17 +9,14 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import os
-import resource
 import sys
-import warnings
 from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.dicom.pipes import read_message, write_message
+from overread.dicom.pipes import become_child, read_message, write_message
 
 #: Of address space, threads and models included.
 MEMORY_LIMIT = 8 << 30
@@ -78,16 +75,8 @@ def _encoded(found: list[list[Any]]) -> bytes:
 
 
 def main() -> None:
-    """Take the memory limit and serve. What the reader prints goes nowhere."""
-    for limit, value in ((resource.RLIMIT_AS, MEMORY_LIMIT), (resource.RLIMIT_CORE, 0)):
-        try:
-            resource.setrlimit(limit, (value, value))
-        except (ValueError, OSError):
-            # A system without this limit, or with a lower one.
-            continue
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    warnings.simplefilter("ignore")
+    """Serve until the other side is gone."""
+    replies = become_child(MEMORY_LIMIT)
     logging.disable(logging.CRITICAL)
     serve(sys.stdin.buffer, replies)
 
