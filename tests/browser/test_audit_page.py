@@ -51,6 +51,7 @@ def test_an_administrator_searches(page: Page, base: str, busy: TenantId, tmp_pa
     rows = page.locator(".trail tbody tr")
     expect(rows.filter(has_text="CT_SIEMENS_1")).to_have_count(2)
     expect(rows.filter(has_text="denied")).to_have_count(1)
+    page.wait_for_load_state()  # keys count once the page's script is there
     page.keyboard.press("j")
     page.keyboard.press("j")
     expect(rows.nth(1)).to_have_class(re.compile("selected"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from tests.app_on_fakes import ALPHA, World, make_dicom, make_world
 
 from overread.dicom.receive import OUT_OF_RESOURCES, verdict_of
 from overread.domain.errors import ObjectStoreUnavailable, StorageFull, StoreUnavailable
+from overread.services import degradation
 from overread.services.degradation import (
     DISK,
     NOTES,
@@ -71,13 +73,15 @@ def test_overload_is_a_number(waiting: int, limit: int, expected: bool) -> None:
     assert overloaded(replace(CALM, waiting=waiting), limit) is expected
 
 
-def test_overload_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_overload_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    log = SimpleNamespace(warning=lambda event, **_facts: said.append(event))
+    monkeypatch.setattr(degradation, "log", log)
     numbers = [replace(CALM, waiting=7), replace(CALM, waiting=2)]
     watch = Watch(queue=lambda: numbers.pop(0), overload_jobs=5)
     assert watch.condition(wait_s=5).notes == (OVERLOADED,)
     assert not watch.condition(wait_s=5).overloaded
-    said = "".join(capsys.readouterr())  # where logs go depends on whether an earlier test set them up
-    assert "overload begins" in said and "overload is over" in said
+    assert said == ["overload begins", "overload is over"]
 
 
 def _world(condition: Condition) -> World:
