@@ -22,8 +22,11 @@ import time
 from pathlib import Path
 
 import psycopg
+import structlog
 
 from overread.domain.errors import SetupError
+
+log = structlog.get_logger(__name__)
 
 SYSTEM_USER = "overread_pg"
 OWNER = "overread_owner"
@@ -54,6 +57,14 @@ log_checkpoints = off
 max_wal_size = 1GB
 timezone = 'UTC'
 """
+
+
+#: What PostgreSQL says to a wrong password, in the locale C that it runs in.
+_REFUSED = "password authentication failed"
+
+
+class _OtherSecret(Exception):
+    """The server knows the owner by another password."""
 
 
 class EmbeddedPostgres:
@@ -97,12 +108,33 @@ class EmbeddedPostgres:
             return False
         try:
             psycopg.connect(self._url("postgres"), password=self._password, connect_timeout=3).close()
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
+            if _REFUSED in str(error):
+                raise _OtherSecret from error
             return False
         return True
 
     def start(self, timeout_s: float = 60.0) -> None:
-        """Initialise if new, start, and wait until it takes connections. Raises `SetupError`."""
+        """Initialise if new, start, and wait until it takes connections. Raises `SetupError`.
+
+        For root the data lie outside of the state folder, and outlive it. Those of a state folder that was deleted are
+        set aside when a new installation begins in its place: nothing of them is lost, and nothing is mixed up.
+        """
+        try:
+            self._start(timeout_s)
+        except _OtherSecret as error:
+            self.stop()
+            if (self._state / "objects").exists():
+                raise SetupError(
+                    f"The database in {self._base} was made with another secret.key than that in {self._state}.",
+                    remedy="Bring that file back, from the backup of the keys (`overread restore`).",
+                ) from error
+            aside = self._base.with_name(f"{self._base.name}.{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+            self._base.rename(aside)
+            log.warning("the database of an earlier installation in this folder was set aside", folder=str(aside))
+            self._start(timeout_s)
+
+    def _start(self, timeout_s: float) -> None:
         try:
             self._make_folders()
             if not (self.data / "PG_VERSION").exists():
