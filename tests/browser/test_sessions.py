@@ -16,12 +16,12 @@ from overread.services.values import UserRow
 from tests.app_on_fakes import PASSWORD
 from tests.served import served
 
-IDLE_S = 6.0
+IDLE_S = 12.0
 
 
 @pytest.fixture
 def impatient(overread: bootstrap.Overread, tenant: TenantId) -> Iterator[str]:
-    """The application, where a page's session lasts six seconds."""
+    """The application, where a page's session lasts twelve seconds."""
     with overread.database.unit(tenant) as unit:
         for name in ("admin", "radiologist"):
             unit.users.add(
@@ -53,7 +53,7 @@ def test_an_idle_page_ends_and_leads_back(page: Page, impatient: str, tenant: Te
     _log_in(page, impatient, tenant, "admin", "/admin/users")
     expect(page.get_by_role("heading", name="Users", exact=True)).to_be_visible()
     note = page.locator("#session")
-    for _ in range(8):  # somebody works: twice as long as a session of nobody
+    for _ in range(10):  # somebody works: longer than a session of nobody
         page.keyboard.press("Shift")
         page.wait_for_timeout(1500)
     expect(note).to_be_hidden()
